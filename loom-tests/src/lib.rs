@@ -1,0 +1,1 @@
+//! Model checking of unisono; the models are in `tests/`.

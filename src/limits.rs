@@ -1,0 +1,225 @@
+//! Every number of the server: its unit, its default, and why that number.
+//!
+//! A [`Limits`] is made once and goes with the [`Room`](crate::Room); nothing else in the crate invents a bound. What the
+//! numbers promise together is law 7, and [`Limits::memory_bytes_max`] is that promise as arithmetic.
+
+use std::time::Duration;
+
+/// No limit of time: as a patience, a stall limit, a line deadline.
+pub const FOREVER: Duration = Duration::MAX;
+
+/// Longest WHO, in bytes: a name has at most this many, and every address is shorter.
+pub const WHO_BYTES_MAX: usize = 96;
+
+/// Most characters of a name.
+pub const NAME_CHARS_MAX: usize = 32;
+
+/// Bytes taken from a connection by one read, and at most said in one turn before other tasks have theirs.
+///
+/// Larger reads save system calls only above some GB/s; this much is also what a parked sender may hold beyond
+/// [`INPUT_BYTES_FREE`], so it is paid for from [`Limits::partial_bytes_total`].
+pub const READ_BYTES: usize = 16 * 1024;
+
+/// Input that every connection may hold at any time without asking: a partial line, or what is not said yet.
+pub const INPUT_BYTES_FREE: usize = 1024;
+
+/// Most pieces of the log that one vectored write carries. Far below `IOV_MAX` (1,024 on Linux), and enough that a
+/// reader who fell behind gets up to a megabyte by one call.
+pub const WRITE_PIECES_MAX: usize = 16;
+
+/// Writes and reads that one poll of a connection makes before it lets the other tasks run.
+pub const ROUNDS_PER_POLL: usize = 8;
+
+/// What the kernel may hold unsent for one connection (`TCP_NOTSENT_LOWAT`).
+///
+/// Law 6 counts the time in which a connection can take nothing. With an autotuned send buffer Linux calls a socket
+/// writable again only when a third of megabytes is free, and a reader at twice the due speed was seen let go; 16 to
+/// 128 KiB cured it.
+pub const SEND_BUFFER_BYTES: usize = 64 * 1024;
+
+/// A bound on what one connection costs in the process's own memory while it holds no input beyond
+/// [`INPUT_BYTES_FREE`]: its task and socket (about 1.3 KiB together, measured in `benches/README.md`), a timer, its
+/// account of waiting, one notice, its place in the roster, and the room that collections keep for growing.
+pub const CONNECTION_BYTES: usize = 6 * 1024;
+
+/// How often a parked sender looks whether its connection still lives: it reads nothing, and may have nothing to write.
+pub const PROBE: Duration = Duration::from_secs(1);
+
+/// Members in one slice of the answer to `/who`.
+pub(crate) const PRESENT_PER_SLICE: usize = 16;
+
+/// More than the server's own words in a line of the room take: ` is now `, ` 改名 `, a line feed.
+const NOTICE_WORDS_BYTES: usize = 16;
+
+/// Threads that may be in the middle of a read at once, each holding one more than the shared total knows of.
+const THREADS_MAX: usize = 64;
+
+/// What the process may hold of the room besides lines: the open segment's spare capacity and its pieces' headers.
+const LOG_SPARE_BYTES: usize = 256 * 1024;
+
+/// Every number of a room and of the server around it.
+///
+/// ```
+/// use unisono::Limits;
+///
+/// let limits = Limits { backlog_bytes: 1 << 20, ..Limits::default() };
+/// assert!(limits.check().is_ok());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest line a member may say, in bytes of text before cleaning, its line end apart. Default 65,536: one more than
+    /// the seed's. More lets one member occupy everybody's screen for longer, and makes every bound below grow threefold.
+    pub line_bytes_max: usize,
+    /// B of law 6: bytes of the room that are kept for readers who are behind. Default 4 MiB: at 1 s of patience a reader
+    /// on a 4 MB/s line misses nothing. More memory, more forbearance.
+    pub backlog_bytes: usize,
+    /// P of law 6: how long a reader may have waited, over its last B bytes, before a full room lets it go. Default 1 s:
+    /// a conversation survives it unnoticed. Zero lets go whoever is a backlog behind; [`FOREVER`] lets go nobody.
+    pub patience: Duration,
+    /// How long a connection may take nothing at all while something is due to it before it is closed. Default 30 s: longer
+    /// than a laptop's nap under its lid. Also `TCP_USER_TIMEOUT`.
+    pub stall: Duration,
+    /// How long a line may take from its first byte to its end, counted only while we read. Default 60 s.
+    pub line_deadline: Duration,
+    /// How long the end may take: the flush at shutdown. Default 5 s.
+    pub grace: Duration,
+    /// How long we wait for the peer's end after our own, reading and discarding, before we close. Default 2 s.
+    pub linger: Duration,
+    /// Most connections at once; more are refused with one line. Default: none here; `serve` takes the file limit less 32.
+    pub connections_max: usize,
+    /// Most connections at once from one IPv4 address or one IPv6 /64; more are refused with one line. Default: none.
+    pub per_ip_max: usize,
+    /// Bytes that all connections together may hold of partial lines, of input not said yet and of the rests of torn lines,
+    /// beyond [`INPUT_BYTES_FREE`] each. Default 16 MiB: 256 longest lines at once.
+    pub partial_bytes_total: usize,
+}
+
+const LINE_BYTES_MAX_DEFAULT: usize = 65_536;
+const BACKLOG_BYTES_DEFAULT: usize = 4 * 1024 * 1024;
+
+const _: () = assert!(BACKLOG_BYTES_DEFAULT >= 4 * line_stored_bytes_max(LINE_BYTES_MAX_DEFAULT));
+const _: () = assert!(BACKLOG_BYTES_DEFAULT >= 4 * SEND_BUFFER_BYTES);
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            line_bytes_max: LINE_BYTES_MAX_DEFAULT,
+            backlog_bytes: BACKLOG_BYTES_DEFAULT,
+            patience: Duration::from_secs(1),
+            stall: Duration::from_secs(30),
+            line_deadline: Duration::from_secs(60),
+            grace: Duration::from_secs(5),
+            linger: Duration::from_secs(2),
+            connections_max: usize::MAX,
+            per_ip_max: usize::MAX,
+            partial_bytes_total: 16 * 1024 * 1024,
+        }
+    }
+}
+
+/// Why a set of limits cannot work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A line of no bytes leaves nothing to say.
+    #[error("the longest line must be at least 1 byte")]
+    NoLine,
+    /// With so small a backlog a single long line would be most of it, and every reader always in the way.
+    #[error("a backlog of {backlog_bytes} bytes is too small: lines of this length want at least {least_bytes}")]
+    BacklogSmall {
+        /// What was asked for.
+        backlog_bytes: usize,
+        /// Four longest stored lines.
+        least_bytes: usize,
+    },
+}
+
+/// The most bytes a line of `line_bytes_max` takes in the log: cleaning turns a byte into at most three, and the line
+/// carries `WHO: ` before it and its line feed behind.
+pub const fn line_stored_bytes_max(line_bytes_max: usize) -> usize {
+    line_bytes_max.saturating_mul(3).saturating_add(WHO_BYTES_MAX + 3)
+}
+
+impl Limits {
+    /// The most bytes one line takes in the log.
+    pub fn line_stored_bytes_max(&self) -> usize {
+        line_stored_bytes_max(self.line_bytes_max)
+    }
+
+    /// Says whether the numbers can work together.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoLine`] for a longest line of zero; [`Error::BacklogSmall`] for a backlog below four longest stored lines.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.line_bytes_max == 0 {
+            return Err(Error::NoLine);
+        }
+        let least_bytes = self.line_stored_bytes_max().saturating_mul(4);
+        if self.backlog_bytes < least_bytes {
+            return Err(Error::BacklogSmall { backlog_bytes: self.backlog_bytes, least_bytes });
+        }
+        Ok(())
+    }
+
+    /// How large a segment of the log grows before the next begins: the grain in which old lines are dropped.
+    ///
+    /// A 64th of the backlog keeps law 6 (a) within a 64th of its word; beyond 64 KiB larger ones buy nothing.
+    pub(crate) fn segment_bytes(&self) -> usize {
+        (self.backlog_bytes / 64).clamp(1, 64 * 1024)
+    }
+
+    /// The most bytes that one turn adds to the sequence: a batch of lines that ends with the first to pass
+    /// [`turn_lines_bytes`](Self::turn_lines_bytes), and a change of name. The backlog may be passed by so much, as for one
+    /// longest line.
+    pub fn turn_bytes(&self) -> usize {
+        self.turn_lines_bytes() + self.line_stored_bytes_max() + 2 * WHO_BYTES_MAX + NOTICE_WORDS_BYTES
+    }
+
+    /// How many bytes a turn gathers before it is said: as much as a read brings, formatted, but a small part of a small
+    /// backlog.
+    pub(crate) fn turn_lines_bytes(&self) -> usize {
+        (self.backlog_bytes / 16).min(4 * READ_BYTES)
+    }
+
+    /// Law 7's bound: what the room and `connections` connections may take of the process's own memory, whatever peers do.
+    ///
+    /// It covers what is allocated, not what an allocator keeps after it was freed, nor the kernel's socket buffers.
+    pub fn memory_bytes_max(&self, connections: usize) -> usize {
+        let segment = self.segment_bytes() + self.turn_bytes();
+        let lines = self.backlog_bytes + segment + self.turn_bytes();
+        // A segment is copied once when it is sealed, and its vector grows by doubling before.
+        let spare = 3 * segment + LOG_SPARE_BYTES;
+        // What is read is on a stack, and is formatted once beside the log.
+        let turns = THREADS_MAX.min(connections) * (READ_BYTES + 2 * self.turn_bytes());
+        lines + spare + turns + self.partial_bytes_total + connections * (CONNECTION_BYTES + INPUT_BYTES_FREE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_limits_work_together() {
+        assert_eq!(Limits::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn small_backlog_is_refused_with_the_least_that_works() {
+        let limits = Limits { line_bytes_max: 100, backlog_bytes: 1595, ..Limits::default() };
+        assert_eq!(limits.check(), Err(Error::BacklogSmall { backlog_bytes: 1595, least_bytes: 1596 }));
+        assert_eq!(Limits { backlog_bytes: 1596, ..limits }.check(), Ok(()));
+    }
+
+    #[test]
+    fn memory_bound_is_the_backlog_and_a_constant_each() {
+        let limits = Limits::default();
+        let each = limits.memory_bytes_max(2 * THREADS_MAX) - limits.memory_bytes_max(2 * THREADS_MAX - 1);
+        assert_eq!(each, CONNECTION_BYTES + INPUT_BYTES_FREE);
+        assert_eq!(
+            limits.memory_bytes_max(20_000),
+            limits.memory_bytes_max(THREADS_MAX) + (20_000 - THREADS_MAX) * each
+        );
+        assert!(limits.memory_bytes_max(0) < 2 * limits.backlog_bytes + limits.partial_bytes_total);
+    }
+}
