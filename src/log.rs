@@ -1,0 +1,608 @@
+//! The room's lines as bytes in one order.
+//!
+//! The log is a run of *segments*; the last one is *open* and grows. Whatever is appended first gathers in the open
+//! segment's `fresh` bytes; publishing freezes them, without a copy, into a shared *piece*, and readers take shares of
+//! pieces, never bytes. When a segment is full it is sealed: its pieces become one, so that a reader far behind gets
+//! 64 KiB by one slice however small the lines were.
+//!
+//! Nothing here searches the readers. Each segment counts the readers whose next byte lies in it, so the oldest segment
+//! goes the moment its count is zero, and "who holds up the room" is a question about one segment. A line never spans two
+//! pieces, so it never spans two segments.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use crate::limits::WRITE_PIECES_MAX;
+use crate::sync::Arc;
+
+/// A place in the sequence: the number of bytes said before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(u64);
+
+impl Position {
+    pub(crate) fn plus(self, bytes: usize) -> Self {
+        Self(self.0 + bytes as u64)
+    }
+
+    /// Bytes from `earlier` to here.
+    ///
+    /// # Panics
+    ///
+    /// When `earlier` is later.
+    pub fn bytes_since(self, earlier: Self) -> u64 {
+        self.0.checked_sub(earlier.0).expect("positions are asked for in order")
+    }
+
+    fn offset_in(self, start: Self) -> usize {
+        usize::try_from(self.bytes_since(start)).expect("what is kept fits in memory")
+    }
+}
+
+/// Most pieces in the open segment: one more and they are joined, so that many small sayings cost neither a header each
+/// nor a slice each. The copying this adds comes to one segment per this many publications.
+const PIECES_MAX: usize = 32;
+
+/// One run of whole lines, shared by the log and everyone who is just writing it.
+#[derive(Debug)]
+struct Piece {
+    start: Position,
+    bytes: Arc<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Segment {
+    start: Position,
+    /// Readers whose next byte lies in here.
+    readers: usize,
+    /// Lines in here; counted when it is sealed.
+    lines: u64,
+    /// Frozen bytes, contiguous from `start`. One piece once sealed.
+    pieces: Vec<Piece>,
+    /// Bytes behind the pieces, not yet to be seen by anyone.
+    fresh: Vec<u8>,
+}
+
+impl Segment {
+    fn open_at(start: Position) -> Self {
+        Self { start, readers: 0, lines: 0, pieces: Vec::new(), fresh: Vec::new() }
+    }
+
+    fn frozen_end(&self) -> Position {
+        self.pieces.last().map_or(self.start, |piece| piece.start.plus(piece.bytes.len()))
+    }
+
+    fn freeze(&mut self) {
+        if self.fresh.is_empty() {
+            return;
+        }
+        let start = self.frozen_end();
+        let mut bytes = std::mem::take(&mut self.fresh);
+        if bytes.capacity() - bytes.len() > bytes.len() / 4 {
+            bytes.shrink_to_fit();
+        }
+        self.pieces.push(Piece { start, bytes: Arc::new(bytes) });
+        if self.pieces.len() > PIECES_MAX {
+            self.join();
+        }
+    }
+
+    /// Makes one piece of all.
+    fn join(&mut self) {
+        if self.pieces.len() > 1 {
+            let bytes_total = self.frozen_end().offset_in(self.start);
+            let mut joined = Vec::with_capacity(bytes_total);
+            for piece in self.pieces.drain(..) {
+                joined.extend_from_slice(&piece.bytes);
+            }
+            self.pieces.push(Piece { start: self.start, bytes: Arc::new(joined) });
+        }
+    }
+
+    fn seal(&mut self) {
+        self.freeze();
+        self.join();
+        self.pieces.shrink_to_fit();
+        self.lines = self.pieces.iter().map(|piece| count_lines(&piece.bytes)).sum();
+    }
+
+    /// The piece with the byte at `at`, and the byte's offset in it.
+    fn piece_at(&self, at: Position) -> Option<(usize, usize)> {
+        let index = self.pieces.partition_point(|piece| piece.start <= at).checked_sub(1)?;
+        let offset = at.offset_in(self.pieces[index].start);
+        (offset < self.pieces[index].bytes.len()).then_some((index, offset))
+    }
+
+    /// Lines that end within the frozen bytes of `[from, to)`.
+    fn lines_between(&self, from: Position, to: Position) -> u64 {
+        let mut lines = 0;
+        for piece in &self.pieces {
+            let end = piece.start.plus(piece.bytes.len());
+            if end > from && piece.start < to {
+                let first = from.max(piece.start).offset_in(piece.start);
+                let last = to.min(end).offset_in(piece.start);
+                lines += count_lines(&piece.bytes[first..last]);
+            }
+        }
+        lines
+    }
+}
+
+fn count_lines(bytes: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', bytes).count() as u64
+}
+
+/// The sequence, as far as somebody still needs it.
+///
+/// Invariants: tail <= published <= head; every reader's cursor lies in `[tail, head]`; the readers at `head` are counted
+/// in `readers_at_head`, each other one in the segment of its next byte; the oldest segment has a reader, or is the open
+/// one; the log holds nothing when nobody is behind.
+#[derive(Debug)]
+pub(crate) struct Log {
+    /// Oldest first; the last is open; never empty.
+    segments: VecDeque<Segment>,
+    head: Position,
+    /// Readers see up to here.
+    published: Position,
+    readers_at_head: usize,
+    segment_bytes: usize,
+}
+
+impl Log {
+    pub(crate) fn new(segment_bytes: usize) -> Self {
+        assert!(segment_bytes > 0);
+        Self {
+            segments: VecDeque::from([Segment::open_at(Position(0))]),
+            head: Position(0),
+            published: Position(0),
+            readers_at_head: 0,
+            segment_bytes,
+        }
+    }
+
+    pub(crate) fn head(&self) -> Position {
+        self.head
+    }
+
+    pub(crate) fn published(&self) -> Position {
+        self.published
+    }
+
+    pub(crate) fn tail(&self) -> Position {
+        self.oldest().start
+    }
+
+    /// Where the oldest segment ends. A reader before this position is the reason why the backlog does not shrink.
+    pub(crate) fn oldest_end(&self) -> Position {
+        self.segments.get(1).map_or(self.head, |second| second.start)
+    }
+
+    /// Bytes held behind the oldest segment. The room is full by this measure, so that a segment's grain takes nothing
+    /// from what law 6 (a) promises; law 7 counts the segment.
+    pub(crate) fn backlog_bytes(&self) -> usize {
+        self.head.offset_in(self.oldest_end())
+    }
+
+    /// Bytes held in all.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.head.offset_in(self.tail())
+    }
+
+    fn oldest(&self) -> &Segment {
+        self.segments.front().expect("there is always an open segment")
+    }
+
+    fn open(&mut self) -> &mut Segment {
+        self.segments.back_mut().expect("there is always an open segment")
+    }
+
+    fn segment_index(&self, at: Position) -> usize {
+        self.segments.partition_point(|segment| segment.start <= at) - 1
+    }
+
+    fn readers_at(&mut self, at: Position) -> &mut usize {
+        if at == self.head {
+            &mut self.readers_at_head
+        } else {
+            let index = self.segment_index(at);
+            &mut self.segments[index].readers
+        }
+    }
+
+    /// Appends whole lines; nobody sees them before they are published.
+    pub(crate) fn append(&mut self, lines: &[u8]) {
+        assert_eq!(lines.last(), Some(&b'\n'), "only whole lines enter the sequence");
+        if self.head.offset_in(self.open().start) >= self.segment_bytes {
+            let head = self.head;
+            self.open().seal();
+            self.segments.push_back(Segment::open_at(head));
+        }
+        let readers = std::mem::take(&mut self.readers_at_head);
+        self.head = self.head.plus(lines.len());
+        let open = self.open();
+        open.readers += readers;
+        open.fresh.extend_from_slice(lines);
+        self.trim();
+    }
+
+    /// Lets readers see everything appended so far.
+    pub(crate) fn publish(&mut self) {
+        self.open().freeze();
+        self.published = self.head;
+    }
+
+    /// A reader comes; its cursor is the head.
+    pub(crate) fn enter(&mut self) -> Position {
+        self.readers_at_head += 1;
+        self.head
+    }
+
+    /// The reader at `cursor` goes.
+    pub(crate) fn leave(&mut self, cursor: Position) {
+        *self.readers_at(cursor) -= 1;
+        self.trim();
+    }
+
+    /// The reader at `from` goes on to `to`.
+    pub(crate) fn advance(&mut self, from: Position, to: Position) {
+        assert!(from <= to, "a reader never goes back");
+        assert!(to <= self.head, "a reader never passes the head");
+        if from != to {
+            *self.readers_at(to) += 1;
+            self.leave(from);
+        }
+    }
+
+    /// Drops what every reader has passed.
+    fn trim(&mut self) {
+        while self.segments.len() > 1 && self.oldest().readers == 0 {
+            self.segments.pop_front();
+        }
+        // What everyone has passed unseen, because they entered behind it, counts as published.
+        self.published = self.published.max(self.tail());
+        if self.segments.len() == 1 && self.oldest().readers == 0 {
+            let head = self.head;
+            let open = self.open();
+            open.pieces.clear();
+            open.fresh = Vec::new();
+            open.start = head;
+            self.published = head;
+        }
+    }
+
+    /// Fills `batch` with shares of what is published in `[from, until)`, as much as it has slices for.
+    pub(crate) fn read(&self, from: Position, until: Position, batch: &mut Batch) {
+        let until = until.min(self.published);
+        batch.clear();
+        if from >= until {
+            return;
+        }
+        let first = self.segment_index(from);
+        for segment in self.segments.range(first..) {
+            let start = segment.piece_at(from).map_or(0, |(index, _)| index);
+            for piece in &segment.pieces[start..] {
+                if piece.start >= until || batch.is_full() {
+                    return;
+                }
+                let skip = from.max(piece.start).offset_in(piece.start);
+                let end = until.min(piece.start.plus(piece.bytes.len())).offset_in(piece.start);
+                batch.push(Arc::clone(&piece.bytes), skip, end);
+            }
+        }
+    }
+
+    /// What is left of the line in whose middle `at` lies; empty when a line begins there.
+    pub(crate) fn rest_of_line(&self, at: Position) -> &[u8] {
+        if at == self.head || at < self.tail() {
+            return &[];
+        }
+        let segment = &self.segments[self.segment_index(at)];
+        let Some((index, offset)) = segment.piece_at(at) else { return &[] };
+        let bytes = &segment.pieces[index].bytes;
+        if offset == 0 || bytes[offset - 1] == b'\n' {
+            return &[];
+        }
+        let end = memchr::memchr(b'\n', &bytes[offset..]).expect("a piece ends with a line");
+        &bytes[offset..=offset + end]
+    }
+
+    /// Lines that end in `[from, to)`; publishes first, as only frozen bytes are counted.
+    ///
+    /// Takes time in the number of segments and the bytes of two of them, not in the bytes between.
+    pub(crate) fn lines_between(&mut self, from: Position, to: Position) -> u64 {
+        self.publish();
+        if from >= to {
+            return 0;
+        }
+        let first = self.segment_index(from);
+        let mut lines = 0;
+        for (index, segment) in self.segments.iter().enumerate().skip(first) {
+            if segment.start >= to {
+                break;
+            }
+            let sealed_end = self.segments.get(index + 1).map(|next| next.start);
+            lines += match sealed_end {
+                Some(end) if from <= segment.start && end <= to => segment.lines,
+                _ => segment.lines_between(from, to),
+            };
+        }
+        lines
+    }
+
+    /// Asserts the invariants that do not need the readers.
+    pub(crate) fn check(&self) {
+        assert!(self.tail() <= self.published, "the tail is published");
+        assert!(self.published <= self.head, "only what was said is published");
+        assert!(self.segments.len() == 1 || self.oldest().readers > 0, "somebody needs the oldest segment");
+    }
+}
+
+#[derive(Debug)]
+struct Share {
+    bytes: Arc<Vec<u8>>,
+    start: usize,
+    end: usize,
+}
+
+/// Shares of the log that one write carries: no bytes are copied, and while it lives its pieces do.
+///
+/// Keep it only as long as a write takes: what a stalled reader pins should be a number.
+#[derive(Debug, Default)]
+pub struct Batch {
+    shares: [Option<Share>; WRITE_PIECES_MAX],
+    first: usize,
+    len: usize,
+}
+
+impl Batch {
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        for share in &mut self.shares[self.first..self.len] {
+            *share = None;
+        }
+        self.first = 0;
+        self.len = 0;
+    }
+
+    /// Whether nothing is left to write.
+    pub fn is_empty(&self) -> bool {
+        self.first == self.len
+    }
+
+    fn is_full(&self) -> bool {
+        self.len == self.shares.len()
+    }
+
+    fn push(&mut self, bytes: Arc<Vec<u8>>, start: usize, end: usize) {
+        self.shares[self.len] = Some(Share { bytes, start, end });
+        self.len += 1;
+    }
+
+    fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        self.shares[self.first..self.len].iter().flatten().map(|share| &share.bytes[share.start..share.end])
+    }
+
+    /// Bytes left to write.
+    pub fn bytes(&self) -> usize {
+        self.slices().map(<[u8]>::len).sum()
+    }
+
+    /// All of it as slices for one vectored write; the rest of `out` stays as it was. Returns how many were set.
+    pub fn io_slices<'a>(&'a self, out: &mut [IoSlice<'a>; WRITE_PIECES_MAX]) -> usize {
+        let mut count = 0;
+        for (slot, bytes) in out.iter_mut().zip(self.slices()) {
+            *slot = IoSlice::new(bytes);
+            count += 1;
+        }
+        count
+    }
+
+    /// The first line of it, or what is left of that line, with its line feed.
+    pub fn first_line(&self) -> &[u8] {
+        let Some(bytes) = self.slices().next() else { return &[] };
+        let end = memchr::memchr(b'\n', bytes).expect("a piece ends with a line");
+        &bytes[..=end]
+    }
+
+    /// Passes `bytes` that were written; says whether they end with a line.
+    ///
+    /// # Panics
+    ///
+    /// When `bytes` is zero or more than is left.
+    pub fn advance(&mut self, mut bytes: usize) -> bool {
+        assert!(bytes > 0, "an advance has bytes");
+        loop {
+            let share = self.shares[self.first].as_mut().expect("no more is written than is there");
+            let left = share.end - share.start;
+            if bytes < left {
+                share.start += bytes;
+                return share.bytes[share.start - 1] == b'\n';
+            }
+            bytes -= left;
+            let whole = share.bytes[share.end - 1] == b'\n';
+            self.shares[self.first] = None;
+            self.first += 1;
+            if bytes == 0 {
+                return whole;
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        /// Lines of these lengths, line feed included.
+        Append(Vec<usize>),
+        Publish,
+        Enter,
+        /// The reader takes so many bytes of what it is given, at most.
+        Read(usize, usize),
+        /// The reader goes to the head, as at a let-go.
+        Skip(usize),
+        Leave(usize),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            4 => proptest::collection::vec(1..40usize, 1..8).prop_map(Op::Append),
+            3 => Just(Op::Publish),
+            1 => Just(Op::Enter),
+            6 => (0..8usize, 1..200usize).prop_map(|(reader, bytes)| Op::Read(reader, bytes)),
+            1 => (0..8usize).prop_map(Op::Skip),
+            1 => (0..8usize).prop_map(Op::Leave),
+        ]
+    }
+
+    /// The slow truth: everything ever said as one list of bytes, and where everyone stands in it.
+    #[derive(Default)]
+    struct Oracle {
+        said: Vec<u8>,
+        published: usize,
+        readers: Vec<usize>,
+    }
+
+    impl Oracle {
+        fn rest_of_line(&self, at: usize) -> &[u8] {
+            if at == 0 || at == self.said.len() || self.said[at - 1] == b'\n' {
+                return &[];
+            }
+            let end = self.said[at..].iter().position(|byte| *byte == b'\n').expect("lines end");
+            &self.said[at..=at + end]
+        }
+
+        fn lines_between(&self, from: usize, to: usize) -> u64 {
+            self.said[from..to].split_inclusive(|byte| *byte == b'\n').count() as u64
+        }
+    }
+
+    fn place(at: usize) -> Position {
+        Position(at as u64)
+    }
+
+    fn contents(batch: &Batch) -> Vec<u8> {
+        batch.slices().flatten().copied().collect()
+    }
+
+    fn check(segment_bytes: usize, ops: Vec<Op>) -> Result<(), TestCaseError> {
+        let mut log = Log::new(segment_bytes);
+        let mut truth = Oracle::default();
+        let mut batch = Batch::default();
+        let mut letter = 0u8;
+        for op in ops {
+            match op {
+                Op::Append(lengths) => {
+                    let start = truth.said.len();
+                    for length in lengths {
+                        letter = (letter + 1) % 26;
+                        truth.said.extend(std::iter::repeat_n(b'a' + letter, length - 1));
+                        truth.said.push(b'\n');
+                    }
+                    log.append(&truth.said[start..]);
+                }
+                Op::Publish => {
+                    log.publish();
+                    truth.published = truth.said.len();
+                }
+                Op::Enter => {
+                    prop_assert_eq!(log.enter(), place(truth.said.len()));
+                    truth.readers.push(truth.said.len());
+                }
+                Op::Read(reader, most) if reader < truth.readers.len() => {
+                    let from = truth.readers[reader];
+                    log.read(place(from), log.head(), &mut batch);
+                    let got = contents(&batch);
+                    prop_assert_eq!(got.len(), batch.bytes());
+                    if from < truth.published {
+                        prop_assert!(!got.is_empty(), "what is published can be read");
+                        prop_assert!(got.len() + from <= truth.published, "only what is published is read");
+                        prop_assert_eq!(&got[..], &truth.said[from..from + got.len()]);
+                        let taken = most.min(got.len());
+                        let to = from + taken;
+                        prop_assert_eq!(batch.advance(taken), truth.said[to - 1] == b'\n');
+                        prop_assert_eq!(contents(&batch), &got[taken..]);
+                        log.advance(place(from), place(to));
+                        truth.readers[reader] = to;
+                    } else {
+                        prop_assert!(got.is_empty());
+                    }
+                }
+                Op::Skip(reader) if reader < truth.readers.len() => {
+                    let from = truth.readers[reader];
+                    let torn = log.rest_of_line(place(from)).to_vec();
+                    // A reader amid a line was given it, so it is published.
+                    prop_assert_eq!(&torn[..], truth.rest_of_line(from));
+                    let next = from + torn.len();
+                    let missed = log.lines_between(place(next), log.head());
+                    truth.published = truth.said.len();
+                    prop_assert_eq!(missed, truth.lines_between(next, truth.said.len()));
+                    log.advance(place(from), log.head());
+                    truth.readers[reader] = truth.said.len();
+                }
+                Op::Leave(reader) if reader < truth.readers.len() => {
+                    log.leave(place(truth.readers.swap_remove(reader)));
+                }
+                Op::Read(..) | Op::Skip(_) | Op::Leave(_) => {}
+            }
+            log.check();
+            prop_assert_eq!(log.head(), place(truth.said.len()));
+            let slowest = truth.readers.iter().min().copied().unwrap_or(truth.said.len());
+            if log.published() != place(truth.published) {
+                prop_assert!(log.published() > place(truth.published), "what is published stays so");
+                prop_assert!(log.published() <= place(slowest), "nothing is published by itself that someone awaits");
+                truth.published = usize::try_from(log.published().0).expect("small");
+            }
+            if slowest == truth.said.len() {
+                prop_assert_eq!(log.held_bytes(), 0, "nobody is behind, so nothing is held");
+            }
+            prop_assert!(log.tail() <= place(slowest), "what somebody has yet to read is kept");
+            prop_assert!(slowest == truth.said.len() || place(slowest) < log.oldest_end(), "nothing else is kept");
+            let pieces: usize = log.segments.iter().map(|segment| segment.pieces.len()).sum();
+            prop_assert!(pieces <= log.segments.len() + PIECES_MAX);
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+
+        #[test]
+        fn log_is_the_list_of_all_bytes(
+            segment_bytes in prop_oneof![Just(1usize), 2..64usize, 64..2000usize],
+            ops in proptest::collection::vec(op(), 1..300),
+        ) {
+            check(segment_bytes, ops)?;
+        }
+    }
+
+    #[test]
+    fn first_line_of_a_batch_is_the_rest_of_the_line_under_way() {
+        let mut log = Log::new(100);
+        let cursor = log.enter();
+        log.append(b"one\ntwo\n");
+        log.publish();
+        let mut batch = Batch::default();
+        log.read(cursor, log.head(), &mut batch);
+        assert!(!batch.advance(2), "amid a line");
+        assert_eq!(batch.first_line(), b"e\n");
+        assert!(batch.advance(2), "at a line's end");
+        assert_eq!(batch.first_line(), b"two\n");
+    }
+
+    #[test]
+    fn stalled_reader_pins_no_more_than_the_segments_from_its_cursor_on() {
+        let mut log = Log::new(10);
+        let stalled = log.enter();
+        let quick = log.enter();
+        log.append(b"123456789\n");
+        log.append(b"abcdefghi\n");
+        log.publish();
+        log.advance(quick, log.head());
+        assert_eq!(log.held_bytes(), 20);
+        log.advance(stalled, stalled.plus(10));
+        assert_eq!(log.held_bytes(), 10, "the first segment is passed by all");
+    }
+}

@@ -1,0 +1,701 @@
+//! A room: one log, those who wait, and the roster, behind one lock. The lock is the order.
+//!
+//! Entering, saying, renaming and leaving are short operations under it; reading is a share of the log taken under it and
+//! written without it. Nothing formats foreign input, writes to a stream or wakes a task while it is held.
+//!
+//! Whoever wants to add to the sequence first gets a [`Turn`]: the promise that the backlog has a place for one turn's
+//! bytes. It is held for the length of one poll and makes saying itself infallible, so that nothing that was read from a
+//! connection is ever formatted and then refused. Senders get turns first come, first served. A departure needs none.
+//!
+//! When the backlog is full and somebody waits for a turn, the room *presses* the readers in its oldest segment: those
+//! are *in the way*, and each judges its own [account](crate::patience) and asks to be [let go](Member::let_go) when its
+//! patience is spent. The room grants that only while it is still so.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::task::{Context, Poll, Waker};
+
+use slab::Slab;
+
+use crate::budget::{Allowance, Budget};
+use crate::limits::{self, Limits};
+use crate::log::{Batch, Log, Position};
+use crate::name::Name;
+use crate::session::Wire;
+use crate::sync::{Arc, Mutex, MutexGuard};
+use crate::wait::{Readers, Senders, Ticket, Wakes};
+
+/// WHO, shared by a member and the roster.
+type Who = std::sync::Arc<str>;
+
+/// One ordered sequence of lines and everyone in it. A clone is another handle to the same room.
+///
+/// ```
+/// use unisono::{Limits, Room, Wire};
+///
+/// let room = Room::new(Limits::default(), Wire::default())?;
+/// assert_eq!(room.tally().members, 0);
+/// # Ok::<(), unisono::limits::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Room {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    limits: Limits,
+    wire: Wire,
+    budget: Arc<Budget>,
+    state: Mutex<State>,
+}
+
+/// The room has ended: nothing more is said in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the room is closed")]
+pub struct Closed;
+
+/// Another member has this name, or one that looks like it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the name is taken")]
+pub struct Taken;
+
+/// What there is for a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The batch holds lines.
+    Lines,
+    /// It has everything that it will get: its own end, or the room's.
+    End,
+    /// Patience is zero, and it is a backlog behind: it shall be [let go](Member::let_go).
+    InTheWay,
+}
+
+/// What a reader loses that is let go.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LetGo {
+    /// Lines that it will not see.
+    pub missed_lines: u64,
+    /// The rest of the line that it has seen half of: still to be written, before anything else.
+    pub torn: Vec<u8>,
+}
+
+/// The state of a room in numbers, at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Who is in and has not placed its departure.
+    pub members: usize,
+    /// Connections that hold a place, entered or not.
+    pub seats: usize,
+    /// Bytes of the sequence that some reader has yet to pass.
+    pub held_bytes: usize,
+    /// Bytes of the shared total for partial lines that are taken.
+    pub partial_bytes: usize,
+    /// Senders parked on a full backlog.
+    pub senders_parked: usize,
+    /// Bytes said so far.
+    pub said_bytes: u64,
+    /// How often a reader was let go.
+    pub let_gos: u64,
+    /// Lines that were missed so, over all readers.
+    pub missed_lines: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    log: Log,
+    seats: Slab<Seat>,
+    /// Who has which name, by the two forms under which each is unique.
+    names: BTreeMap<String, usize>,
+    readers: Readers,
+    senders: Senders,
+    /// Bytes promised to turns that are out.
+    reserved_bytes: usize,
+    backlog_bytes: usize,
+    /// Readers before this are in the way: the end of the oldest segment while the backlog is full and a sender waits for
+    /// it, else zero.
+    pressed_until: Position,
+    is_open: bool,
+    members: usize,
+    let_gos: u64,
+    missed_lines: u64,
+}
+
+#[derive(Debug)]
+struct Seat {
+    who: Who,
+    /// The name's keys in `State::names`, if it took one.
+    name_keys: Option<Box<[String; 2]>>,
+    /// Its place in the queue of senders.
+    ticket: Option<Ticket>,
+    /// `None` before it has entered and when it reads no more.
+    reader: Option<Reader>,
+    /// Entered, and its departure not placed.
+    is_member: bool,
+}
+
+/// Law: tail <= cursor <= head, and cursor <= end.
+#[derive(Debug)]
+struct Reader {
+    cursor: Position,
+    /// Where it ends, once its departure is placed.
+    end: Option<Position>,
+    is: Is,
+    /// Woken by the sweep under way, and not heard of since.
+    owes: bool,
+}
+
+#[derive(Debug)]
+enum Is {
+    /// Its task runs or was woken.
+    Awake,
+    /// It waits at the end of what is published, at this index of the list.
+    Parked(usize),
+    /// Its connection takes nothing; this wakes its task when it comes to be in the way.
+    Blocked(Waker),
+}
+
+impl Room {
+    /// An empty room.
+    ///
+    /// # Errors
+    ///
+    /// When the limits cannot work together, see [`Limits::check`].
+    pub fn new(limits: Limits, wire: Wire) -> Result<Self, limits::Error> {
+        limits.check()?;
+        let state = State {
+            log: Log::new(limits.segment_bytes()),
+            seats: Slab::new(),
+            names: BTreeMap::new(),
+            readers: Readers::default(),
+            senders: Senders::default(),
+            reserved_bytes: 0,
+            backlog_bytes: limits.backlog_bytes,
+            pressed_until: Position::default(),
+            is_open: true,
+            members: 0,
+            let_gos: 0,
+            missed_lines: 0,
+        };
+        let budget = Budget::new(limits.partial_bytes_total);
+        Ok(Self { shared: Arc::new(Shared { limits, wire, budget, state: Mutex::new(state) }) })
+    }
+
+    /// Its numbers.
+    pub fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    /// How it speaks.
+    pub fn wire(&self) -> Wire {
+        self.shared.wire
+    }
+
+    /// A place for a connection that has not entered yet; `who` is its address.
+    pub fn seat(&self, who: &str) -> Member {
+        let who = Who::from(who);
+        let seat = Seat { who: Who::clone(&who), name_keys: None, ticket: None, reader: None, is_member: false };
+        let key = self.shared.change(|state, _| state.seats.insert(seat));
+        Member { shared: Arc::clone(&self.shared), key, who }
+    }
+
+    /// Ends the room: nothing more is said, everyone reads on to the head and then finds its end. No departures are told.
+    /// Nothing on a second call, or when the room is [broken](Self::is_broken).
+    pub fn close(&self) {
+        if self.is_broken() {
+            return;
+        }
+        self.shared.change(|state, wakes| {
+            state.is_open = false;
+            state.sweep(wakes);
+            state.senders.wake_all(wakes);
+            for (_, seat) in &mut state.seats {
+                if let Some(reader) = &mut seat.reader
+                    && let Is::Blocked(waker) = std::mem::replace(&mut reader.is, Is::Awake)
+                {
+                    wakes.push(waker);
+                }
+            }
+        });
+    }
+
+    /// Whether [`close`](Self::close) was called.
+    pub fn is_closed(&self) -> bool {
+        !self.shared.lock().is_open
+    }
+
+    /// Whether a panic under the room's lock has made its order untrustworthy. Every further use of it panics.
+    pub fn is_broken(&self) -> bool {
+        self.shared.state.lock().is_err()
+    }
+
+    /// Its numbers at this moment.
+    pub fn tally(&self) -> Tally {
+        // Numbers can be read of a broken room, too.
+        let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        Tally {
+            members: state.members,
+            seats: state.seats.len(),
+            held_bytes: state.log.held_bytes(),
+            partial_bytes: self.shared.budget.taken_bytes(),
+            senders_parked: state.senders.len(),
+            said_bytes: state.log.head().bytes_since(Position::default()),
+            let_gos: state.let_gos,
+            missed_lines: state.missed_lines,
+        }
+    }
+
+    /// A slice of the roster: up to `count` members from place `from` on, and the place to go on from, if any is left.
+    ///
+    /// Places are reused, so who enters or leaves between two slices may be in the list or not; everyone else is, once.
+    pub(crate) fn present(&self, from: usize, count: usize) -> (Vec<Who>, Option<usize>) {
+        let state = self.shared.lock();
+        let mut here = Vec::new();
+        let places = state.seats.iter().skip_while(|(key, _)| *key < from);
+        for (key, seat) in places.filter(|(_, seat)| seat.is_member) {
+            if here.len() == count {
+                return (here, Some(key));
+            }
+            here.push(Who::clone(&seat.who));
+        }
+        (here, None)
+    }
+
+    /// A part of the memory that connections share, for a new one.
+    pub(crate) fn allowance(&self) -> Allowance {
+        Allowance::new(Arc::clone(&self.shared.budget))
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("a panic under the room's lock ends the room")
+    }
+
+    /// Makes one change to the room: under the lock, settled, and with the wake-ups that it owes after the lock.
+    fn change<R>(&self, change: impl FnOnce(&mut State, &mut Wakes) -> R) -> R {
+        let mut wakes = Wakes::default();
+        let mut state = self.lock();
+        let result = change(&mut state, &mut wakes);
+        state.settle(&mut wakes);
+        drop(state);
+        wakes.wake_all_after_unlock();
+        result
+    }
+}
+
+impl State {
+    fn is_full(&self) -> bool {
+        self.log.backlog_bytes() + self.reserved_bytes >= self.backlog_bytes
+    }
+
+    /// What follows from any change: the first sender is woken when there is room for it, and those in its way are pressed
+    /// when there is not.
+    fn settle(&mut self, wakes: &mut Wakes) {
+        let mut pressed_until = Position::default();
+        if self.is_open && !self.senders.is_empty() {
+            if !self.is_full() {
+                self.senders.wake_first(wakes);
+            } else if self.log.backlog_bytes() >= self.backlog_bytes {
+                pressed_until = self.log.oldest_end();
+            }
+        }
+        if pressed_until > self.pressed_until {
+            self.press(pressed_until, wakes);
+        }
+        self.pressed_until = pressed_until;
+        self.log.check();
+        assert!(self.readers.are_sweeping() || self.log.published() == self.log.head(), "idle means published");
+    }
+
+    /// Wakes the blocked readers before `until`: they are in the way. Nobody else is left behind by our own sweeping.
+    fn press(&mut self, until: Position, wakes: &mut Wakes) {
+        self.sweep(wakes);
+        for (_, seat) in &mut self.seats {
+            if let Some(reader) = &mut seat.reader
+                && reader.cursor < until
+                && matches!(reader.is, Is::Blocked(_))
+                && let Is::Blocked(waker) = std::mem::replace(&mut reader.is, Is::Awake)
+            {
+                wakes.push(waker);
+            }
+        }
+    }
+
+    fn append(&mut self, lines: &[u8], wakes: &mut Wakes) {
+        self.log.append(lines);
+        if !self.readers.are_sweeping() {
+            self.sweep(wakes);
+        }
+    }
+
+    /// Publishes everything and wakes whoever is parked.
+    fn sweep(&mut self, wakes: &mut Wakes) {
+        self.log.publish();
+        for key in self.readers.sweep(wakes) {
+            let reader = self.reader(key);
+            reader.is = Is::Awake;
+            reader.owes = true;
+        }
+    }
+
+    fn reader(&mut self, key: usize) -> &mut Reader {
+        self.seats[key].reader.as_mut().expect("only readers read")
+    }
+
+    /// The reader is heard of: if it was the last that the sweep waited for, the next one begins.
+    fn check_in(&mut self, key: usize, wakes: &mut Wakes) {
+        if std::mem::take(&mut self.reader(key).owes) {
+            self.readers.check_in();
+            if !self.readers.are_sweeping() && self.log.published() < self.log.head() {
+                self.sweep(wakes);
+            }
+        }
+    }
+
+    fn unpark(&mut self, key: usize) {
+        let reader = self.reader(key);
+        if let Is::Parked(index) = std::mem::replace(&mut reader.is, Is::Awake)
+            && let Some(moved) = self.readers.unpark(index)
+        {
+            self.reader(moved).is = Is::Parked(index);
+        }
+    }
+
+    /// Moves the cursor past bytes that the reader's connection took.
+    fn pass(&mut self, key: usize, taken_bytes: usize, wakes: &mut Wakes) {
+        if taken_bytes > 0 {
+            let reader = self.reader(key);
+            let from = reader.cursor;
+            reader.cursor = from.plus(taken_bytes);
+            let to = reader.cursor;
+            assert!(reader.end.is_none_or(|end| to <= end), "nobody reads past its end");
+            self.log.advance(from, to);
+            self.check_in(key, wakes);
+        }
+    }
+
+    /// Places the departure, if there is one to be told, and frees the name.
+    fn depart(&mut self, key: usize, departure: &[u8], wakes: &mut Wakes) {
+        let seat = &mut self.seats[key];
+        if let Some(name_keys) = seat.name_keys.take() {
+            free(&mut self.names, &*name_keys);
+        }
+        if std::mem::take(&mut seat.is_member) {
+            self.members -= 1;
+            if let Some(reader) = &mut seat.reader {
+                reader.end = Some(self.log.head());
+            }
+            if self.is_open {
+                self.append(departure, wakes);
+            }
+        }
+    }
+
+    fn stop_reading(&mut self, key: usize, wakes: &mut Wakes) {
+        if self.seats[key].reader.is_some() {
+            self.unpark(key);
+            self.check_in(key, wakes);
+            let reader = self.seats[key].reader.take().expect("it was just there");
+            self.log.leave(reader.cursor);
+        }
+    }
+
+    fn drop_ticket(&mut self, key: usize) {
+        if let Some(ticket) = self.seats[key].ticket.take() {
+            self.senders.remove(ticket);
+        }
+    }
+}
+
+fn free(names: &mut BTreeMap<String, usize>, keys: &[String]) {
+    for key in keys {
+        names.remove(key);
+    }
+}
+
+/// One connection's place in a room: seated, then entered, then gone. Dropping it leaves, and never waits.
+///
+/// All its operations are for one task; those that wait remember the waker of the last poll only.
+#[derive(Debug)]
+pub struct Member {
+    shared: Arc<Shared>,
+    key: usize,
+    who: Who,
+}
+
+impl Member {
+    /// Its name, or its address.
+    pub fn who(&self) -> &str {
+        &self.who
+    }
+
+    /// Asks for a turn to add to the sequence; pending while the backlog is full or others came first.
+    ///
+    /// Cancel safe: the place in the queue stays until the turn comes or the member is dropped, and it must be taken up
+    /// when this wakes: those behind wait for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] when the room has ended.
+    pub fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<Turn, Closed>> {
+        let key = self.key;
+        let bytes = self.shared.limits.turn_bytes();
+        let granted = self.shared.change(|state, _| {
+            if !state.is_open {
+                state.drop_ticket(key);
+                return Poll::Ready(Err(Closed));
+            }
+            let ticket = state.seats[key].ticket;
+            if state.senders.is_next(ticket) && !state.is_full() {
+                state.drop_ticket(key);
+                state.reserved_bytes += bytes;
+                return Poll::Ready(Ok(()));
+            }
+            state.seats[key].ticket = Some(state.senders.park(ticket, cx.waker()));
+            Poll::Pending
+        });
+        granted.map_ok(|()| Turn { shared: Arc::clone(&self.shared) })
+    }
+
+    /// Enters: places the arrival, and the cursor right behind it. Nothing when it has entered before.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] when the room has ended meanwhile; it was not entered.
+    pub fn enter(&mut self, _turn: &mut Turn) -> Result<(), Closed> {
+        let mut arrival = Vec::new();
+        self.shared.wire.lang.arrival(&self.who, &mut arrival);
+        self.shared.change(|state, wakes| {
+            if !state.is_open {
+                return Err(Closed);
+            }
+            if !state.seats[self.key].is_member {
+                state.append(&arrival, wakes);
+                let cursor = state.log.enter();
+                state.members += 1;
+                let seat = &mut state.seats[self.key];
+                seat.is_member = true;
+                seat.reader = Some(Reader { cursor, end: None, is: Is::Awake, owes: false });
+            }
+            Ok(())
+        })
+    }
+
+    /// Says whole lines as they shall stand in the sequence, WHO and line feed included.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] when the room has ended meanwhile; nothing was said.
+    ///
+    /// # Panics
+    ///
+    /// When `lines` does not end with a line feed or is longer than a turn, and for who has not entered.
+    pub fn say(&mut self, _turn: &mut Turn, lines: &[u8]) -> Result<(), Closed> {
+        assert!(lines.len() <= self.shared.limits.turn_bytes(), "a turn is bounded");
+        self.shared.change(|state, wakes| {
+            if !state.is_open {
+                return Err(Closed);
+            }
+            assert!(state.seats[self.key].is_member, "only members speak");
+            state.append(lines, wakes);
+            Ok(())
+        })
+    }
+
+    /// Takes a name, and announces that; one's own in another case is a new name too.
+    ///
+    /// # Errors
+    ///
+    /// [`Taken`] when another member has it or one that looks alike: nothing changed.
+    pub fn rename(&mut self, _turn: &mut Turn, name: &Name) -> Result<(), Taken> {
+        let mut line = Vec::new();
+        self.shared.wire.lang.renamed(&self.who, name.as_str(), &mut line);
+        let name_keys = Box::new(name.keys());
+        let new = Who::from(name.as_str());
+        self.shared.change(|state, wakes| {
+            let is_taken = |name_key| state.names.get(name_key).is_some_and(|holder| *holder != self.key);
+            if name_keys.iter().any(is_taken) {
+                return Err(Taken);
+            }
+            if state.is_open && state.seats[self.key].is_member {
+                let seat = &mut state.seats[self.key];
+                if let Some(old_keys) = seat.name_keys.take() {
+                    free(&mut state.names, &*old_keys);
+                }
+                seat.who = Who::clone(&new);
+                for name_key in &*name_keys {
+                    state.names.insert(name_key.clone(), self.key);
+                }
+                seat.name_keys = Some(name_keys);
+                state.append(&line, wakes);
+            }
+            Ok(())
+        })?;
+        self.who = new;
+        Ok(())
+    }
+
+    /// Passes `taken_bytes` of the last batch, which the connection took, and fills `batch` with what comes next; parks
+    /// the reader when that is nothing yet.
+    ///
+    /// If this returns ready, the reader is not parked. Once it returns [`Next::End`] it holds up nothing any more, and
+    /// returns that again; so it does after [`stop_reading`](Self::stop_reading). Cancel safe.
+    ///
+    /// # Panics
+    ///
+    /// When `taken_bytes` are more than there were.
+    pub fn poll_next(&mut self, taken_bytes: usize, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<Next> {
+        let key = self.key;
+        let patience = self.shared.limits.patience;
+        self.shared.change(|state, wakes| {
+            if state.seats[key].reader.is_none() {
+                return Poll::Ready(Next::End);
+            }
+            state.pass(key, taken_bytes, wakes);
+            loop {
+                let pressed_until = state.pressed_until;
+                let is_open = state.is_open;
+                let head = state.log.head();
+                let reader = state.reader(key);
+                let (cursor, until) = (reader.cursor, reader.end.unwrap_or(head));
+                if cursor == until && (reader.end.is_some() || !is_open) {
+                    // It may take long to close, and must not hold up the room meanwhile.
+                    state.stop_reading(key, wakes);
+                    return Poll::Ready(Next::End);
+                }
+                let next = if patience.is_zero() && cursor < pressed_until {
+                    Next::InTheWay
+                } else {
+                    state.log.read(cursor, until, batch);
+                    Next::Lines
+                };
+                if next != Next::Lines || !batch.is_empty() {
+                    state.unpark(key);
+                    return Poll::Ready(next);
+                }
+                if state.reader(key).owes {
+                    // It may be the last of the sweep, and then there is more.
+                    state.check_in(key, wakes);
+                    continue;
+                }
+                match state.reader(key).is {
+                    Is::Parked(index) => state.readers.repark(index, cx.waker()),
+                    _ => state.reader(key).is = Is::Parked(state.readers.park(key, cx.waker().clone())),
+                }
+                return Poll::Pending;
+            }
+        })
+    }
+
+    /// Passes `taken_bytes` of the last batch and nothing else: before the reader yields.
+    ///
+    /// # Panics
+    ///
+    /// When they are more than there were, or for who does not read.
+    pub fn pass(&mut self, taken_bytes: usize) {
+        let key = self.key;
+        self.shared.change(|state, wakes| state.pass(key, taken_bytes, wakes));
+    }
+
+    /// Passes `taken_bytes` and notes that the connection takes no more: `waker` is woken when the reader comes to be in
+    /// the way. Returns whether it is already.
+    ///
+    /// # Panics
+    ///
+    /// As [`pass`](Self::pass).
+    pub fn block(&mut self, taken_bytes: usize, waker: &Waker) -> bool {
+        let key = self.key;
+        self.shared.change(|state, wakes| {
+            state.pass(key, taken_bytes, wakes);
+            state.unpark(key);
+            state.check_in(key, wakes);
+            state.reader(key).is = Is::Blocked(waker.clone());
+            let cursor = state.reader(key).cursor;
+            cursor < state.pressed_until
+        })
+    }
+
+    /// Lets the reader go, to the head or its own end; `None`, and nothing happened, when it is not in the way any more.
+    ///
+    /// Law 6 binds the caller: patience is zero, or the reader's account is spent and its connection has just taken nothing
+    /// again.
+    ///
+    /// # Panics
+    ///
+    /// For who does not read.
+    pub fn let_go(&mut self) -> Option<LetGo> {
+        let key = self.key;
+        self.shared.change(|state, wakes| {
+            let reader = state.seats[key].reader.as_ref().expect("only readers are let go");
+            let (from, end) = (reader.cursor, reader.end);
+            if from >= state.pressed_until {
+                return None;
+            }
+            let to = end.unwrap_or(state.log.head());
+            let torn = state.log.rest_of_line(from).to_vec();
+            let missed_lines = state.log.lines_between(from.plus(torn.len()), to);
+            state.sweep(wakes);
+            state.reader(key).cursor = to;
+            state.log.advance(from, to);
+            state.check_in(key, wakes);
+            state.let_gos += 1;
+            state.missed_lines += missed_lines;
+            Some(LetGo { missed_lines, torn })
+        })
+    }
+
+    /// Places the departure, and with it the end up to which this member still reads (law 5). Nothing on a second call, or
+    /// for who has not entered. Never waits.
+    pub fn place_end(&mut self) {
+        let departure = self.departure();
+        let key = self.key;
+        self.shared.change(|state, wakes| state.depart(key, &departure, wakes));
+    }
+
+    /// Gives up reading: its connection is broken towards the peer. It may still say what it had said.
+    pub fn stop_reading(&mut self) {
+        let key = self.key;
+        self.shared.change(|state, wakes| state.stop_reading(key, wakes));
+    }
+
+    fn departure(&self) -> Vec<u8> {
+        let mut line = Vec::new();
+        self.shared.wire.lang.departure(&self.who, &mut line);
+        line
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let departure = self.departure();
+        let mut wakes = Wakes::default();
+        // A broken room has nobody left to tell, and this may be the very unwinding that broke it.
+        let Ok(mut state) = self.shared.state.lock() else { return };
+        state.drop_ticket(self.key);
+        state.depart(self.key, &departure, &mut wakes);
+        state.stop_reading(self.key, &mut wakes);
+        state.seats.remove(self.key);
+        state.settle(&mut wakes);
+        drop(state);
+        wakes.wake_all_after_unlock();
+    }
+}
+
+/// The right to add up to [`Limits::turn_bytes`] to the sequence, now: proof for the operations of [`Member`] that need
+/// one. Dropping it passes the right on; keep it no longer than a poll.
+#[derive(Debug)]
+pub struct Turn {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut wakes = Wakes::default();
+        let Ok(mut state) = self.shared.state.lock() else { return };
+        state.reserved_bytes -= self.shared.limits.turn_bytes();
+        state.settle(&mut wakes);
+        drop(state);
+        wakes.wake_all_after_unlock();
+    }
+}
