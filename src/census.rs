@@ -1,0 +1,123 @@
+//! How many connections there are, in all and from each address: who may come in.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::limits::Limits;
+use crate::notice::Notice;
+
+/// Connections that are open.
+#[derive(Debug, Default)]
+pub(crate) struct Census {
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    connections: usize,
+    /// By prefix; never iterated. Empty when nobody is limited so.
+    by_prefix: HashMap<IpAddr, usize>,
+}
+
+/// One connection's place, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    census: Arc<Census>,
+    prefix: Option<IpAddr>,
+}
+
+impl Census {
+    /// Counts a connection from `ip` in.
+    ///
+    /// # Errors
+    ///
+    /// The notice that refuses it.
+    pub(crate) fn admit(self: &Arc<Self>, ip: IpAddr, limits: &Limits) -> Result<Admission, Notice<'static>> {
+        let prefix = (limits.per_ip_max != usize::MAX).then(|| prefix(ip));
+        // Poisoned or not, counts stay counts: nothing in here can panic between two of them.
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.connections >= limits.connections_max {
+            return Err(Notice::ServerFull { connections_max: limits.connections_max });
+        }
+        if let Some(prefix) = prefix {
+            let count = counts.by_prefix.entry(prefix).or_default();
+            if *count >= limits.per_ip_max {
+                if *count == 0 {
+                    counts.by_prefix.remove(&prefix);
+                }
+                return Err(Notice::AddressFull { per_ip_max: limits.per_ip_max });
+            }
+            *count += 1;
+        }
+        counts.connections += 1;
+        Ok(Admission { census: Arc::clone(self), prefix })
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let mut counts = self.census.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.connections -= 1;
+        if let Some(prefix) = self.prefix
+            && let Some(count) = counts.by_prefix.get_mut(&prefix)
+        {
+            *count -= 1;
+            if *count == 0 {
+                counts.by_prefix.remove(&prefix);
+            }
+        }
+    }
+}
+
+/// What one subscriber is taken to hold: an IPv4 address, or an IPv6 /64 (RFC 6177: the least that a site is given).
+fn prefix(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.into(),
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, ..] = ip.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn a_place_given_back_is_free_again() {
+        let limits = Limits { connections_max: 1, ..Limits::default() };
+        let census = Arc::new(Census::default());
+        let first = census.admit(ip("10.0.0.1"), &limits).expect("the first comes in");
+        assert!(census.admit(ip("10.0.0.2"), &limits).is_err());
+        drop(first);
+        assert!(census.admit(ip("10.0.0.2"), &limits).is_ok());
+    }
+
+    #[test]
+    fn addresses_are_counted_by_subscriber() {
+        let limits = Limits { per_ip_max: 1, ..Limits::default() };
+        let census = Arc::new(Census::default());
+        let cases = [
+            ("2001:db8:0:1::1", true),
+            ("2001:db8:0:1:ffff::2", false),
+            ("2001:db8:0:2::1", true),
+            ("10.0.0.1", true),
+            ("::ffff:10.0.0.1", false),
+            ("10.0.0.2", true),
+        ];
+        let mut places = Vec::new();
+        for (from, expected) in cases {
+            let place = census.admit(ip(from), &limits);
+            assert_eq!(place.is_ok(), expected, "{from}");
+            places.extend(place);
+        }
+        places.clear();
+        assert!(census.counts.lock().expect("whole").by_prefix.is_empty(), "nothing is left behind");
+    }
+}

@@ -1,0 +1,294 @@
+//! A server: accepts connections, waits out what goes wrong with that, and ends in order.
+//!
+//! [`run`] is all of it, for production and for simulation. Each listener has one task, which owns the tasks of the
+//! connections that it accepted; when it is aborted or dropped they are too. So nothing that a server started outlives it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::census::{Admission, Census};
+use crate::drive::{Drive, End};
+use crate::listen::Listener;
+use crate::room::Room;
+
+/// Why a server ended that was not asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A panic under the room's lock: its order cannot be trusted any more.
+    #[error("a panic under the room's lock: its order can no longer be trusted")]
+    RoomBroken,
+    /// A listener's own code panicked, or was aborted from outside.
+    #[error("a listener's task ended: {0}")]
+    Listener(JoinError),
+}
+
+/// First wait after an error of accepting; it doubles up to the last.
+const BACKOFF_FIRST: Duration = Duration::from_millis(10);
+const BACKOFF_LAST: Duration = Duration::from_secs(1);
+
+/// Errors of accepting are logged at most this often.
+const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Serves `room` on `listeners` until `shutdown` resolves; then accepts no more, flushes what is in the sequence to everyone
+/// who reads within [`Limits::grace`](crate::Limits::grace), and closes. The room is closed then.
+///
+/// Logs `listening on ADDR` for each listener, by `tracing`, as it begins. No error of accepting ends it.
+///
+/// Cancel safe: dropped, it aborts everything that it started, and nothing is flushed.
+///
+/// # Errors
+///
+/// [`Error`]; everything it started has ended then, too.
+///
+/// # Panics
+///
+/// Outside a tokio runtime with time enabled.
+///
+/// ```
+/// use std::io;
+/// use std::net::SocketAddr;
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+/// use tokio::sync::{mpsc, oneshot};
+/// use unisono::{Limits, Listener, Room, Wire, server};
+///
+/// /// Connections that come out of a channel.
+/// struct Memory(mpsc::Receiver<DuplexStream>);
+///
+/// impl Listener for Memory {
+///     type Io = DuplexStream;
+///     async fn accept(&mut self) -> io::Result<(DuplexStream, SocketAddr)> {
+///         match self.0.recv().await {
+///             Some(stream) => Ok((stream, ([127, 0, 0, 1], 1).into())),
+///             None => std::future::pending().await,
+///         }
+///     }
+///     fn local_addr(&self) -> io::Result<SocketAddr> {
+///         Ok(([127, 0, 0, 1], 8000).into())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let room = Room::new(Limits::default(), Wire::default())?;
+/// let (connect, connections) = mpsc::channel(1);
+/// let (stop, stopped) = oneshot::channel::<()>();
+/// let server = tokio::spawn(server::run(vec![Memory(connections)], room, async { drop(stopped.await) }));
+///
+/// let (mut client, stream) = tokio::io::duplex(1024);
+/// connect.send(stream).await?;
+/// client.write_all(b"hello\n").await?;
+/// client.shutdown().await?;
+/// let mut seen = String::new();
+/// client.read_to_string(&mut seen).await?;
+/// assert_eq!(seen, "欢迎 127.0.0.1:1\n127.0.0.1:1: hello\n");
+///
+/// drop(stop);
+/// server.await??;
+/// # Ok(())
+/// # }
+/// ```
+pub async fn run<L>(listeners: Vec<L>, room: Room, shutdown: impl Future<Output = ()>) -> Result<(), Error>
+where
+    L: Listener + Send + 'static,
+{
+    let census = Arc::new(Census::default());
+    let (stop, stopped) = watch::channel(());
+    let mut tasks = JoinSet::new();
+    for listener in listeners {
+        let accepting = Accepting {
+            room: room.clone(),
+            census: Arc::clone(&census),
+            connections: JoinSet::new(),
+            errors: AcceptErrors::default(),
+        };
+        tasks.spawn(accepting.run(listener, stopped.clone()));
+    }
+    drop(stopped);
+
+    // Biased: that the end was asked for outweighs that something ended by itself; neither comes twice.
+    let ended = tokio::select! {
+        biased;
+        () = shutdown => None,
+        Some(ended) = tasks.join_next() => Some(ended),
+    };
+    room.close();
+    drop(stop);
+    let mut result = ended.map_or(Ok(()), flatten);
+    while let Some(ended) = tasks.join_next().await {
+        result = result.and(flatten(ended));
+    }
+    let tally = room.tally();
+    tracing::info!(
+        said_bytes = tally.said_bytes,
+        let_gos = tally.let_gos,
+        missed_lines = tally.missed_lines,
+        "server ended"
+    );
+    result
+}
+
+fn flatten(ended: Result<Result<(), Error>, JoinError>) -> Result<(), Error> {
+    ended.unwrap_or_else(|error| Err(Error::Listener(error)))
+}
+
+/// One listener's task: its connections, and what it has met.
+struct Accepting {
+    room: Room,
+    census: Arc<Census>,
+    connections: JoinSet<()>,
+    errors: AcceptErrors,
+}
+
+impl Accepting {
+    async fn run<L: Listener>(mut self, mut listener: L, mut stopped: watch::Receiver<()>) -> Result<(), Error> {
+        if let Ok(addr) = listener.local_addr() {
+            tracing::info!("listening on {addr}");
+        }
+        let result = loop {
+            let backoff = self.errors.until;
+            // Biased: an end comes once; of ended connections there are no more than were accepted, and each makes a file
+            // descriptor free, so accepting is tried again at once.
+            tokio::select! {
+                biased;
+                _ = stopped.changed() => break Ok(()),
+                Some(ended) = self.connections.join_next() => {
+                    self.errors.until = None;
+                    if let Err(error) = self.on_ended(ended) {
+                        break Err(error);
+                    }
+                }
+                accepted = async {
+                    if let Some(until) = backoff {
+                        sleep_until(until).await;
+                    }
+                    listener.accept().await
+                } => match accepted {
+                    Ok((stream, from)) => {
+                        self.errors.on_accepted();
+                        self.on_accepted(stream, from);
+                    }
+                    Err(error) => self.errors.on_error(&error),
+                }
+            }
+        };
+        drop(listener);
+        result.and(self.drain().await)
+    }
+
+    /// Waits until all connections have ended, within the grace period; then ends the others.
+    async fn drain(&mut self) -> Result<(), Error> {
+        let grace = self.room.limits().grace;
+        let drained = timeout(grace, async {
+            let mut result = Ok(());
+            while let Some(ended) = self.connections.join_next().await {
+                result = result.and(self.on_ended(ended));
+            }
+            result
+        });
+        let result = drained.await.unwrap_or_else(|_late| {
+            tracing::info!(connections = self.connections.len(), "grace is over: closing who has not read everything");
+            Ok(())
+        });
+        self.connections.shutdown().await;
+        result
+    }
+
+    fn on_accepted<S>(&mut self, stream: S, from: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        match self.census.admit(from.ip(), self.room.limits()) {
+            Ok(admission) => {
+                let drive = Drive::new(stream, &from.to_string(), self.room.clone());
+                self.connections.spawn(Connection { drive, _admission: admission });
+            }
+            Err(notice) => {
+                let mut line = Vec::new();
+                notice.write(self.room.wire().lang, &mut line);
+                tracing::debug!(%from, "refused");
+                refuse(stream, &line);
+            }
+        }
+    }
+
+    fn on_ended(&mut self, ended: Result<(), JoinError>) -> Result<(), Error> {
+        if let Err(error) = ended
+            && error.is_panic()
+        {
+            tracing::error!("a connection's task panicked: it has left, everyone else goes on");
+        }
+        if self.room.is_broken() { Err(Error::RoomBroken) } else { Ok(()) }
+    }
+}
+
+/// One connection's task.
+struct Connection<S> {
+    drive: Drive<S>,
+    /// Its place among the connections, free when the task is gone.
+    _admission: Admission,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Connection<S> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let end = ready!(Pin::new(&mut self.drive).poll(cx));
+        let who = self.drive.who();
+        match end {
+            End::Stalled => tracing::info!(who, "closed: it took nothing for the stall limit"),
+            End::Torn => tracing::info!(who, "closed: let go amid a line, and the memory for partial lines is spent"),
+            End::LineDeadline => tracing::info!(who, "closed: a line took longer than the line deadline"),
+            End::Lost(error) => tracing::debug!(who, %error, "connection lost"),
+            End::Left | End::Shutdown => tracing::debug!(who, "connection ended"),
+        }
+        Poll::Ready(())
+    }
+}
+
+/// Tells a connection in one line why it is refused, as far as that goes without waiting, and drops it.
+fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, line: &[u8]) {
+    let mut cx = Context::from_waker(Waker::noop());
+    if let Poll::Ready(Ok(_)) = Pin::new(&mut stream).poll_write(&mut cx, line) {
+        let _ended = Pin::new(&mut stream).poll_shutdown(&mut cx);
+    }
+}
+
+/// What one listener has met in the way of errors: how long to wait after the last, and what to say of them.
+#[derive(Debug, Default)]
+struct AcceptErrors {
+    /// When to accept again.
+    until: Option<Instant>,
+    backoff: Duration,
+    count: u64,
+    logged_at: Option<Instant>,
+}
+
+impl AcceptErrors {
+    fn on_accepted(&mut self) {
+        self.until = None;
+        self.backoff = Duration::ZERO;
+    }
+
+    /// Any error is waited out: with no descriptor or no memory left the next call would fail at once and spin, and of a
+    /// connection that was aborted before we got it the next may be a neighbour.
+    fn on_error(&mut self, error: &io::Error) {
+        let now = Instant::now();
+        self.count += 1;
+        self.backoff = (self.backoff * 2).clamp(BACKOFF_FIRST, BACKOFF_LAST);
+        self.until = Some(now + self.backoff);
+        if self.logged_at.is_none_or(|at| now - at >= ACCEPT_LOG_INTERVAL) {
+            self.logged_at = Some(now);
+            tracing::warn!(%error, errors = self.count, wait_ms = self.backoff.as_millis(), "cannot accept a connection");
+        }
+    }
+}

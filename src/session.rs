@@ -1,0 +1,137 @@
+//! What one connection means: bytes that came in, and what follows from them. No stream, no clock, no waiting.
+//!
+//! A [`Session`] splits input into lines, tells commands from what is to be said, and writes both kinds of answer into
+//! buffers of its caller: lines of the room, and what is told to this member alone. Its [`Effect`]s are what the room has
+//! to be asked for; [`drive`](crate::drive) carries them out, and asks for the next one only then. So the order of a
+//! member's own doings is the order of its input.
+
+use crate::command::{self, Command};
+use crate::limits::Limits;
+use crate::line::{self, Event, Splitter};
+use crate::name::Name;
+use crate::notice::{Lang, Notice};
+
+/// How a room speaks to all of its members.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wire {
+    /// The language of the server's own words.
+    pub lang: Lang,
+    /// Nothing but lines: no commands and no names. With `raw` this is the seed's wire.
+    pub plain: bool,
+    /// Lines pass byte for byte, uncleaned: for trusted feeds only, as control bytes reach other people's terminals.
+    pub raw: bool,
+}
+
+/// What came of one line of input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// A line was added to what shall be said.
+    Said,
+    /// A notice was added to what shall be told.
+    Told,
+    /// It wants this name.
+    Rename(Name),
+    /// It wants to know who is there.
+    List,
+    /// It wants to go.
+    Quit,
+}
+
+/// Where a session writes what comes of its input.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    /// Lines to be said in the room, as they shall stand in it.
+    pub(crate) said: Vec<u8>,
+    /// Notices for this member alone.
+    pub(crate) told: Vec<u8>,
+}
+
+/// The meaning of one connection's input so far.
+#[derive(Debug)]
+pub(crate) struct Session {
+    splitter: Splitter,
+    wire: Wire,
+    line_bytes_max: usize,
+}
+
+impl Session {
+    pub(crate) fn new(wire: Wire, limits: &Limits) -> Self {
+        let line_bytes_max = limits.line_bytes_max;
+        Self { splitter: Splitter::new(line_bytes_max, !wire.raw), wire, line_bytes_max }
+    }
+
+    /// Takes in the next line of what is held and then of `input`, which is advanced past it. `None` when there is no whole
+    /// line left; what remains of `input` is held then.
+    pub(crate) fn next(&mut self, who: &str, input: &mut &[u8], answer: &mut Answer) -> Option<Effect> {
+        let mut rest: &[u8] = input;
+        let event = self.splitter.next(&mut rest);
+        let effect = event.map(|event| mean(event, self.wire, self.line_bytes_max, who, answer));
+        let used = input.len() - rest.len();
+        *input = &input[used..];
+        effect
+    }
+
+    /// Takes in the last line, when the input has ended cleanly without a line end. Call it once [`next`](Self::next) has
+    /// nothing left.
+    pub(crate) fn finish(&mut self, who: &str, answer: &mut Answer) -> Option<Effect> {
+        let event = self.splitter.finish()?;
+        Some(mean(event, self.wire, self.line_bytes_max, who, answer))
+    }
+
+    /// Holds `input` for later.
+    pub(crate) fn keep(&mut self, input: &[u8]) {
+        if !input.is_empty() {
+            self.splitter.keep(input);
+        }
+    }
+
+    /// Refuses the line under way, for which there is no memory left, and says so.
+    pub(crate) fn refuse(&mut self, told: &mut Vec<u8>) {
+        self.splitter.refuse();
+        Notice::Unspared.write(self.wire.lang, told);
+    }
+
+    /// Bytes of input held.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.splitter.held_bytes()
+    }
+
+    /// Whether a line has begun that has not ended.
+    pub(crate) fn is_amid_line(&self) -> bool {
+        self.splitter.is_amid_line()
+    }
+}
+
+fn mean(event: Event<'_>, wire: Wire, line_bytes_max: usize, who: &str, answer: &mut Answer) -> Effect {
+    let text = match event {
+        Event::Line(text) => text,
+        Event::TooLong => {
+            Notice::TooLong { line_bytes_max }.write(wire.lang, &mut answer.told);
+            return Effect::Told;
+        }
+    };
+    let command = if wire.plain { Command::Say(text) } else { command::parse(text) };
+    let notice = match command {
+        Command::Say(text) => {
+            answer.said.extend_from_slice(who.as_bytes());
+            answer.said.extend_from_slice(b": ");
+            if wire.raw {
+                answer.said.extend_from_slice(text);
+            } else {
+                line::clean(text, &mut answer.said);
+            }
+            answer.said.push(b'\n');
+            return Effect::Said;
+        }
+        Command::Name(name) => match Name::parse(name) {
+            Ok(name) => return Effect::Rename(name),
+            Err(error) => Notice::NameRefused(error),
+        },
+        Command::Who => return Effect::List,
+        Command::Quit => return Effect::Quit,
+        Command::Help => Notice::Help,
+        Command::Unknown => Notice::UnknownCommand,
+    };
+    notice.write(wire.lang, &mut answer.told);
+    Effect::Told
+}
