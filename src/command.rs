@@ -6,7 +6,7 @@
 
 /// What one line means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command<'a> {
+pub(crate) enum Command<'a> {
     /// The text is for the room.
     Say(&'a [u8]),
     /// The member wants this name, of which nothing is known yet but that no blank is around it. Empty if none was given.
@@ -42,7 +42,7 @@ pub enum Command<'a> {
 /// assert_eq!(parse(b" /who"), Command::Say(b" /who"));
 /// ```
 #[must_use]
-pub fn parse(text: &[u8]) -> Command<'_> {
+pub(crate) fn parse(text: &[u8]) -> Command<'_> {
     let Some(asked) = text.strip_prefix(b"/") else {
         return Command::Say(text);
     };

@@ -59,6 +59,17 @@ enum Phase {
     Lingering { until: Option<Instant> },
 }
 
+/// Where the next line comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Input {
+    /// No whole line is held: from the stream.
+    Read,
+    /// From what is held.
+    Held,
+    /// From what is held, and after that there is none: the peer has ended its input.
+    Ended,
+}
+
 /// What a direction of the connection came to.
 #[derive(Debug, PartialEq, Eq)]
 enum Motion {
@@ -166,7 +177,6 @@ impl LineClock {
 #[derive(Debug)]
 pub(crate) struct Drive<S> {
     stream: S,
-    room: Room,
     member: Member,
     session: Session,
     allowance: Allowance,
@@ -182,10 +192,7 @@ pub(crate) struct Drive<S> {
     amid_line: bool,
     /// Its connection is broken towards the peer; what it had sent may still be said.
     is_mute: bool,
-    /// The peer has ended its input.
-    input_ended: bool,
-    /// Held input may hold whole lines.
-    unsaid: bool,
+    input: Input,
     line: LineClock,
     /// When to look after a connection that neither reads nor writes.
     probe_at: Option<Instant>,
@@ -195,7 +202,7 @@ pub(crate) struct Drive<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
     /// A connection from `address`, on its way into `room`.
-    pub(crate) fn new(stream: S, address: &str, room: Room) -> Self {
+    pub(crate) fn new(stream: S, address: &str, room: &Room) -> Self {
         Self {
             stream,
             member: room.seat(address),
@@ -208,13 +215,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             missed_lines: 0,
             amid_line: false,
             is_mute: false,
-            input_ended: false,
-            unsaid: false,
+            input: Input::Read,
             line: LineClock::default(),
             probe_at: None,
             blocked: None,
             timer: None,
-            room,
         }
     }
 
@@ -237,7 +242,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
                     Err(end) => return Poll::Ready(end),
                 },
                 Phase::Closing { until } => match Pin::new(&mut self.stream).poll_shutdown(cx) {
-                    Poll::Ready(Ok(())) if !self.input_ended => self.phase = Phase::Lingering { until },
+                    Poll::Ready(Ok(())) if self.input != Input::Ended => self.phase = Phase::Lingering { until },
                     Poll::Ready(_) => return Poll::Ready(self.take_end()),
                     Poll::Pending if has_passed(until) => return Poll::Ready(self.take_end()),
                     Poll::Pending => return Poll::Pending,
@@ -259,7 +264,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
     }
 
     fn linger_until(&self) -> Option<Instant> {
-        now().checked_add(self.room.limits().linger)
+        now().checked_add(self.member.room().limits().linger)
     }
 
     fn take_end(&mut self) -> End {
@@ -276,7 +281,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         self.probe_at = None;
         match entered {
             Ok(()) => {
-                self.room.wire().lang.welcome(self.member.who(), &mut self.told.bytes);
+                self.member.room().wire().lang.welcome(self.member.who(), &mut self.told.bytes);
                 self.phase = Phase::Inside;
             }
             Err(Closed) => self.phase = Phase::Closing { until: self.linger_until() },
@@ -342,7 +347,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             return false;
         }
         self.end = Some(End::Shutdown);
-        let wire = self.room.wire();
+        let wire = self.member.room().wire();
         if !wire.plain {
             Notice::Stopping.write(wire.lang, &mut self.told.bytes);
         }
@@ -371,7 +376,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
                 self.line.pause();
                 return Ok(Motion::Waits);
             }
-            let motion = if self.unsaid || self.input_ended {
+            let motion = if self.input != Input::Read {
                 self.poll_say(cx, &[])?
             } else if *rounds == 0 {
                 Motion::Yields
@@ -399,15 +404,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         let mut buffer = ReadBuf::uninit(&mut bytes[..most]);
         match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
             Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
-                self.input_ended = true;
+                self.input = Input::Ended;
                 Ok(Motion::Moved)
             }
             Poll::Ready(Ok(())) => self.poll_say(cx, buffer.filled()),
             Poll::Ready(Err(error)) => Err(error),
             Poll::Pending => {
-                if self.session.is_amid_line() && has_passed(self.line.run(self.room.limits().line_deadline)) {
-                    let limit = self.room.limits().line_deadline;
-                    Notice::LineDeadline { limit }.write(self.room.wire().lang, &mut self.told.bytes);
+                if self.session.is_amid_line() && has_passed(self.line.run(self.member.room().limits().line_deadline)) {
+                    let limit = self.member.room().limits().line_deadline;
+                    Notice::LineDeadline { limit }.write(self.member.room().wire().lang, &mut self.told.bytes);
                     self.leave(End::LineDeadline);
                     return Ok(Motion::Moved);
                 }
@@ -426,7 +431,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             }
             Poll::Pending => {
                 self.session.keep(input);
-                self.unsaid = true;
+                if self.input == Input::Read {
+                    self.input = Input::Held;
+                }
                 self.line.pause();
                 return match self.poll_probe(cx) {
                     Poll::Ready(Err(error)) => Err(error),
@@ -436,12 +443,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         };
         self.probe_at = None;
         let mut answer = Answer::default();
-        let most = self.room.limits().turn_lines_bytes();
+        let most = self.member.room().limits().turn_lines_bytes();
         let mut ended_line = false;
         let effect = loop {
             let next = self.session.next(self.member.who(), &mut input, &mut answer);
             let next = match next {
-                None if self.input_ended => self.session.finish(self.member.who(), &mut answer),
+                None if self.input == Input::Ended => self.session.finish(self.member.who(), &mut answer),
                 next => next,
             };
             ended_line |= next.is_some();
@@ -458,17 +465,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             return Ok(Motion::Moved);
         }
         self.told.bytes.append(&mut answer.told);
-        self.unsaid = effect.is_some();
-        let mut quits = effect.is_none() && self.input_ended;
+        let mut quits = effect.is_none() && self.input == Input::Ended;
+        if self.input != Input::Ended {
+            self.input = if effect.is_some() { Input::Held } else { Input::Read };
+        }
         match effect {
             Some(Effect::Rename(name)) => {
                 if self.member.rename(&mut turn, &name).is_err() {
-                    Notice::NameTaken { name: name.as_str() }.write(self.room.wire().lang, &mut self.told.bytes);
+                    Notice::NameTaken { name: name.as_str() }
+                        .write(self.member.room().wire().lang, &mut self.told.bytes);
                 }
             }
             Some(Effect::List) => {
-                let members = self.room.tally().members;
-                Notice::Present { members }.write(self.room.wire().lang, &mut self.told.bytes);
+                let members = self.member.room().tally().members;
+                Notice::Present { members }.write(self.member.room().wire().lang, &mut self.told.bytes);
                 self.roster = Some(0);
             }
             Some(Effect::Quit) => quits = true,
@@ -531,18 +541,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
                 Self::poll_write(
                     &mut self.stream,
                     &mut self.blocked,
-                    &self.room,
+                    self.member.room(),
                     cx,
                     &[IoSlice::new(self.told.unsent())],
                 )
             } else if self.told.is_empty() {
                 let mut slices = [IoSlice::new(&[]); WRITE_PIECES_MAX];
                 let count = batch.io_slices(&mut slices);
-                Self::poll_write(&mut self.stream, &mut self.blocked, &self.room, cx, &slices[..count])
+                Self::poll_write(&mut self.stream, &mut self.blocked, self.member.room(), cx, &slices[..count])
             } else {
                 // Something is to be told, and the line under way comes first.
                 let rest = [IoSlice::new(batch.first_line())];
-                Self::poll_write(&mut self.stream, &mut self.blocked, &self.room, cx, &rest)
+                Self::poll_write(&mut self.stream, &mut self.blocked, self.member.room(), cx, &rest)
             };
             match wrote {
                 Poll::Ready(Ok(0)) => return Err(End::Lost(io::ErrorKind::WriteZero.into())),
@@ -565,11 +575,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         if !self.told.is_empty() {
             return;
         }
-        let lang = self.room.wire().lang;
+        let lang = self.member.room().wire().lang;
         if self.missed_lines > 0 {
             Notice::Missed { lines: std::mem::take(&mut self.missed_lines) }.write(lang, &mut self.told.bytes);
         } else if let Some(from) = self.roster {
-            let (here, next) = self.room.present(from, PRESENT_PER_SLICE);
+            let (here, next) = self.member.room().present(from, PRESENT_PER_SLICE);
             for who in here {
                 Notice::Member { who: &who }.write(lang, &mut self.told.bytes);
             }
@@ -580,7 +590,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
     /// The connection takes nothing: law 6 decides how long that may be.
     fn on_blocked(&mut self, taken_bytes: usize, cx: &mut Context<'_>) -> Result<Motion, End> {
         let is_pressed = self.member.block(taken_bytes, cx.waker());
-        let limits = self.room.limits();
+        let limits = self.member.room().limits();
         let (stall, patience) = (limits.stall, limits.patience);
         let blocked = self.blocked.as_mut().expect("a write that blocks opens the account");
         blocked.is_pressed = is_pressed;
@@ -664,7 +674,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
 
     /// The next moment at which something has to be decided though nothing happens.
     fn deadline(&mut self) -> Option<Instant> {
-        let limits = self.room.limits();
+        let limits = self.member.room().limits();
         match self.phase {
             Phase::Closing { until } | Phase::Lingering { until } => return until,
             Phase::Entering | Phase::Inside | Phase::Leaving => {}

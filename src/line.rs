@@ -8,7 +8,7 @@
 
 use memchr::memchr;
 
-pub use clean::{Cleaner, clean};
+pub(crate) use clean::{Cleaner, clean};
 
 mod clean;
 
@@ -20,7 +20,7 @@ const BOM: [u8; 3] = *b"\xEF\xBB\xBF";
 
 /// What comes out of a stream of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event<'a> {
+pub(crate) enum Event<'a> {
     /// The text of a line, without its line feed and without one carriage return before it. Empty for an empty line.
     Line(&'a [u8]),
     /// A line was longer than it may be. Told once a line, as soon as it is certain; the line is skipped to its line feed.
@@ -35,7 +35,7 @@ pub enum Event<'a> {
 /// Memory: what [`held_bytes`](Splitter::held_bytes) says and an eighth more (at least 64 bytes); while kept lines are
 /// being handed out, up to twice that. When everything held was used, the next call gives all of it back.
 #[derive(Debug)]
-pub struct Splitter {
+pub(crate) struct Splitter {
     /// Bytes waiting: perhaps whole lines that were kept, then perhaps an unended one.
     held: Vec<u8>,
     /// How many bytes at the front of `held` were handed out already.
@@ -53,7 +53,7 @@ impl Splitter {
     /// A splitter for a connection of which nothing was read yet, for lines of at most `line_bytes_max` bytes of text.
     /// With `drop_bom` a byte order mark before everything else is dropped and counts nowhere.
     #[must_use]
-    pub fn new(line_bytes_max: usize, drop_bom: bool) -> Self {
+    pub(crate) fn new(line_bytes_max: usize, drop_bom: bool) -> Self {
         Self { held: Vec::new(), used: 0, searched: 0, line_bytes_max, bom: drop_bom.then_some(0), is_skipping: false }
     }
 
@@ -62,7 +62,7 @@ impl Splitter {
     /// `None`: all of `input` was taken in, and the rest of an unended line is held.
     ///
     /// The input may outlive the event (`'input`), so that one `input` serves many calls.
-    pub fn next<'a, 'input: 'a>(&'a mut self, input: &mut &'input [u8]) -> Option<Event<'a>> {
+    pub(crate) fn next<'a, 'input: 'a>(&'a mut self, input: &mut &'input [u8]) -> Option<Event<'a>> {
         self.give_back();
         self.settle_bom(input);
         self.skip(input);
@@ -108,7 +108,7 @@ impl Splitter {
 
     /// Holds `input`, which may be several lines, for later calls of [`next`](Splitter::next): for lines that must wait.
     /// What belongs to a line being skipped is dropped at once.
-    pub fn keep(&mut self, mut input: &[u8]) {
+    pub(crate) fn keep(&mut self, mut input: &[u8]) {
         self.give_back();
         self.settle_bom(&mut input);
         self.skip(&mut input);
@@ -119,7 +119,7 @@ impl Splitter {
     /// end is removed as for every line (the seed, by Go's `bufio.ScanLines`, does the same).
     ///
     /// To be called once `next` returned `None`. A line that is being skipped was told about before and gives `None`.
-    pub fn finish(&mut self) -> Option<Event<'_>> {
+    pub(crate) fn finish(&mut self) -> Option<Event<'_>> {
         self.give_back();
         self.give_up_bom();
         self.is_skipping = false;
@@ -133,7 +133,7 @@ impl Splitter {
     /// tells of it, so the caller must. Nothing happens when none is held.
     ///
     /// To be called once `next` returned `None`: then no whole line is held that would be lost.
-    pub fn refuse(&mut self) {
+    pub(crate) fn refuse(&mut self) {
         debug_assert!(self.searched == self.held.len(), "lines are held that nobody has asked for");
         if self.held_bytes() > 0 {
             self.drop_held();
@@ -143,13 +143,13 @@ impl Splitter {
 
     /// Bytes held: of an unended line, or of lines kept and not handed out yet.
     #[must_use]
-    pub fn held_bytes(&self) -> usize {
+    pub(crate) fn held_bytes(&self) -> usize {
         self.held.len() - self.used
     }
 
     /// Whether some byte of a line has come and its line feed has not, also while it is skipped.
     #[must_use]
-    pub fn is_amid_line(&self) -> bool {
+    pub(crate) fn is_amid_line(&self) -> bool {
         self.is_skipping
             || self.bom.is_some_and(|come| come > 0)
             || self.held[self.used..].last().is_some_and(|&b| b != LF)

@@ -396,7 +396,11 @@ impl Batch {
         count
     }
 
-    /// The first line of it, or what is left of that line, with its line feed.
+    /// The first line of it, or what is left of that line, with its line feed. Empty when nothing is left to write.
+    ///
+    /// # Panics
+    ///
+    /// Never: a batch ends with a line.
     pub fn first_line(&self) -> &[u8] {
         let Some(bytes) = self.slices().next() else { return &[] };
         let end = memchr::memchr(b'\n', bytes).expect("a piece ends with a line");

@@ -196,7 +196,7 @@ impl Room {
         let who = Who::from(who);
         let seat = Seat { who: Who::clone(&who), name_keys: None, ticket: None, reader: None, is_member: false };
         let key = self.shared.change(|state, _| state.seats.insert(seat));
-        Member { shared: Arc::clone(&self.shared), key, who }
+        Member { room: self.clone(), key, who }
     }
 
     /// Ends the room: nothing more is said, everyone reads on to the head and then finds its end. No departures are told.
@@ -419,12 +419,17 @@ fn free(names: &mut BTreeMap<String, usize>, keys: &[String]) {
 /// All its operations are for one task; those that wait remember the waker of the last poll only.
 #[derive(Debug)]
 pub struct Member {
-    shared: Arc<Shared>,
+    room: Room,
     key: usize,
     who: Who,
 }
 
 impl Member {
+    /// The room that it has a place in.
+    pub fn room(&self) -> &Room {
+        &self.room
+    }
+
     /// Its name, or its address.
     pub fn who(&self) -> &str {
         &self.who
@@ -440,8 +445,8 @@ impl Member {
     /// [`Closed`] when the room has ended.
     pub fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<Turn, Closed>> {
         let key = self.key;
-        let bytes = self.shared.limits.turn_bytes();
-        let granted = self.shared.change(|state, _| {
+        let bytes = self.room.shared.limits.turn_bytes();
+        let granted = self.room.shared.change(|state, _| {
             if !state.is_open {
                 state.drop_ticket(key);
                 return Poll::Ready(Err(Closed));
@@ -455,7 +460,7 @@ impl Member {
             state.seats[key].ticket = Some(state.senders.park(ticket, cx.waker()));
             Poll::Pending
         });
-        granted.map_ok(|()| Turn { shared: Arc::clone(&self.shared) })
+        granted.map_ok(|()| Turn { shared: Arc::clone(&self.room.shared) })
     }
 
     /// Enters: places the arrival, and the cursor right behind it. Nothing when it has entered before.
@@ -465,8 +470,8 @@ impl Member {
     /// [`Closed`] when the room has ended meanwhile; it was not entered.
     pub fn enter(&mut self, _turn: &mut Turn) -> Result<(), Closed> {
         let mut arrival = Vec::new();
-        self.shared.wire.lang.arrival(&self.who, &mut arrival);
-        self.shared.change(|state, wakes| {
+        self.room.shared.wire.lang.arrival(&self.who, &mut arrival);
+        self.room.shared.change(|state, wakes| {
             if !state.is_open {
                 return Err(Closed);
             }
@@ -492,8 +497,8 @@ impl Member {
     ///
     /// When `lines` does not end with a line feed or is longer than a turn, and for who has not entered.
     pub fn say(&mut self, _turn: &mut Turn, lines: &[u8]) -> Result<(), Closed> {
-        assert!(lines.len() <= self.shared.limits.turn_bytes(), "a turn is bounded");
-        self.shared.change(|state, wakes| {
+        assert!(lines.len() <= self.room.shared.limits.turn_bytes(), "a turn is bounded");
+        self.room.shared.change(|state, wakes| {
             if !state.is_open {
                 return Err(Closed);
             }
@@ -510,10 +515,10 @@ impl Member {
     /// [`Taken`] when another member has it or one that looks alike: nothing changed.
     pub fn rename(&mut self, _turn: &mut Turn, name: &Name) -> Result<(), Taken> {
         let mut line = Vec::new();
-        self.shared.wire.lang.renamed(&self.who, name.as_str(), &mut line);
+        self.room.shared.wire.lang.renamed(&self.who, name.as_str(), &mut line);
         let name_keys = Box::new(name.keys());
         let new = Who::from(name.as_str());
-        self.shared.change(|state, wakes| {
+        self.room.shared.change(|state, wakes| {
             let is_taken = |name_key| state.names.get(name_key).is_some_and(|holder| *holder != self.key);
             if name_keys.iter().any(is_taken) {
                 return Err(Taken);
@@ -547,8 +552,8 @@ impl Member {
     /// When `taken_bytes` are more than there were.
     pub fn poll_next(&mut self, taken_bytes: usize, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<Next> {
         let key = self.key;
-        let patience = self.shared.limits.patience;
-        self.shared.change(|state, wakes| {
+        let patience = self.room.shared.limits.patience;
+        self.room.shared.change(|state, wakes| {
             if state.seats[key].reader.is_none() {
                 return Poll::Ready(Next::End);
             }
@@ -595,7 +600,7 @@ impl Member {
     /// When they are more than there were, or for who does not read.
     pub fn pass(&mut self, taken_bytes: usize) {
         let key = self.key;
-        self.shared.change(|state, wakes| state.pass(key, taken_bytes, wakes));
+        self.room.shared.change(|state, wakes| state.pass(key, taken_bytes, wakes));
     }
 
     /// Passes `taken_bytes` and notes that the connection takes no more: `waker` is woken when the reader comes to be in
@@ -606,7 +611,7 @@ impl Member {
     /// As [`pass`](Self::pass).
     pub fn block(&mut self, taken_bytes: usize, waker: &Waker) -> bool {
         let key = self.key;
-        self.shared.change(|state, wakes| {
+        self.room.shared.change(|state, wakes| {
             state.pass(key, taken_bytes, wakes);
             state.unpark(key);
             state.check_in(key, wakes);
@@ -626,7 +631,7 @@ impl Member {
     /// For who does not read.
     pub fn let_go(&mut self) -> Option<LetGo> {
         let key = self.key;
-        self.shared.change(|state, wakes| {
+        self.room.shared.change(|state, wakes| {
             let reader = state.seats[key].reader.as_ref().expect("only readers are let go");
             let (from, end) = (reader.cursor, reader.end);
             if from >= state.pressed_until {
@@ -650,18 +655,18 @@ impl Member {
     pub fn place_end(&mut self) {
         let departure = self.departure();
         let key = self.key;
-        self.shared.change(|state, wakes| state.depart(key, &departure, wakes));
+        self.room.shared.change(|state, wakes| state.depart(key, &departure, wakes));
     }
 
     /// Gives up reading: its connection is broken towards the peer. It may still say what it had said.
     pub fn stop_reading(&mut self) {
         let key = self.key;
-        self.shared.change(|state, wakes| state.stop_reading(key, wakes));
+        self.room.shared.change(|state, wakes| state.stop_reading(key, wakes));
     }
 
     fn departure(&self) -> Vec<u8> {
         let mut line = Vec::new();
-        self.shared.wire.lang.departure(&self.who, &mut line);
+        self.room.shared.wire.lang.departure(&self.who, &mut line);
         line
     }
 }
@@ -671,7 +676,7 @@ impl Drop for Member {
         let departure = self.departure();
         let mut wakes = Wakes::default();
         // A broken room has nobody left to tell, and this may be the very unwinding that broke it.
-        let Ok(mut state) = self.shared.state.lock() else { return };
+        let Ok(mut state) = self.room.shared.state.lock() else { return };
         state.drop_ticket(self.key);
         state.depart(self.key, &departure, &mut wakes);
         state.stop_reading(self.key, &mut wakes);

@@ -209,7 +209,7 @@ impl Accepting {
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         match self.census.admit(from.ip(), self.room.limits()) {
             Ok(admission) => {
-                let drive = Drive::new(stream, &from.to_string(), self.room.clone());
+                let drive = Drive::new(stream, &from.to_string(), &self.room);
                 self.connections.spawn(Connection { drive, _admission: admission });
             }
             Err(notice) => {

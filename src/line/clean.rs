@@ -25,7 +25,7 @@ const BLOCK_BYTES: usize = 32;
 /// unisono::line::clean(b"caf\xC3\xA9 \x1B[31m\xFF", &mut out);
 /// assert_eq!(out, "café ␛[31m\u{FFFD}".as_bytes());
 /// ```
-pub fn clean(text: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn clean(text: &[u8], out: &mut Vec<u8>) {
     let mut rest = text;
     loop {
         let (valid, invalid) = split_valid(rest);
@@ -44,7 +44,7 @@ pub fn clean(text: &[u8], out: &mut Vec<u8>) {
 /// As [`clean()`], but line feeds stay. Up to three bytes of a character that is not whole yet are held back, so the bytes
 /// that come out do not depend on how the stream was cut.
 #[derive(Debug, Default)]
-pub struct Cleaner {
+pub(crate) struct Cleaner {
     /// The beginning of a character: `held[..held_bytes]`, always the proper prefix of a valid one.
     held: [u8; 3],
     held_bytes: usize,
@@ -52,7 +52,7 @@ pub struct Cleaner {
 
 impl Cleaner {
     /// Appends `bytes` to `out`, cleaned.
-    pub fn clean(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn clean(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         let mut rest = self.complete(bytes, out);
         loop {
             let (valid, invalid) = split_valid(rest);
@@ -71,7 +71,7 @@ impl Cleaner {
     }
 
     /// The stream has ended: a character that was never completed is an invalid part.
-    pub fn finish(&mut self, out: &mut Vec<u8>) {
+    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
         if self.held_bytes > 0 {
             out.extend_from_slice(REPLACEMENT);
             self.held_bytes = 0;
