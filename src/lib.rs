@@ -23,33 +23,26 @@
 //! a connection means, `drive` moves its bytes; [`server::run`] accepts connections from any [`Listener`] and ends in order.
 //! [`client::run`] is the other end. [`Limits`] has every number. A whole server in memory stands at [`server::run`].
 
+pub mod client;
 pub mod limits;
+pub mod listen;
 pub mod log;
 pub mod name;
 pub mod notice;
 pub mod patience;
 pub mod room;
+pub mod server;
 
 mod budget;
+mod census;
 mod command;
+mod drive;
 mod line;
 mod session;
 mod sync;
 mod wait;
 
-#[cfg(not(loom))]
-mod census;
-#[cfg(not(loom))]
-pub mod client;
-#[cfg(not(loom))]
-mod drive;
-#[cfg(not(loom))]
-pub mod listen;
-#[cfg(not(loom))]
-pub mod server;
-
 pub use limits::Limits;
-#[cfg(not(loom))]
 pub use listen::Listener;
 pub use notice::Lang;
 pub use room::Room;

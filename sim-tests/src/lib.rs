@@ -1,1 +1,4 @@
-//! Deterministic simulation of unisono.
+//! Deterministic simulation of unisono: the real server and the real client over simulated networks.
+#![cfg(not(loom))]
+
+pub mod network;

@@ -1,0 +1,32 @@
+//! Networks that the server and the client run on unchanged.
+
+use std::io;
+use std::net::SocketAddr;
+
+use unisono::Listener;
+
+/// A listener on turmoil's network. Bind it inside a simulated host.
+pub struct Turmoil(turmoil::net::TcpListener);
+
+impl Turmoil {
+    /// Listens on `port` of the simulated host that this runs on.
+    ///
+    /// # Errors
+    ///
+    /// When the port is taken.
+    pub async fn bind(port: u16) -> io::Result<Self> {
+        Ok(Self(turmoil::net::TcpListener::bind(("0.0.0.0", port)).await?))
+    }
+}
+
+impl Listener for Turmoil {
+    type Io = turmoil::net::TcpStream;
+
+    async fn accept(&mut self) -> io::Result<(Self::Io, SocketAddr)> {
+        self.0.accept().await
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}

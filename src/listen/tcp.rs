@@ -1,0 +1,105 @@
+//! TCP connections as a public server wants them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::Listener;
+use crate::limits::{FOREVER, Limits, SEND_BUFFER_BYTES};
+
+/// How long a peer may be idle before it is asked whether it lives, how often it is asked again, and how many times: a
+/// vanished peer is found within 90 s.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 3;
+
+/// Connections that the kernel holds for us until they are accepted; it takes less if `somaxconn` says so.
+const LISTEN_BACKLOG: i32 = 4096;
+
+/// TCP over IPv4 or IPv6.
+///
+/// All options of a connection are set once, on the listening socket: Linux hands them on to what it accepts (tcp(7):
+/// accepted sockets inherit), which spares six system calls each.
+#[derive(Debug)]
+pub struct Tcp {
+    listener: TcpListener,
+}
+
+impl Tcp {
+    /// Listens on `addr`; port 0 takes a free one. `[::]` serves IPv4 too where the system maps it.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be bound, or the socket not be set up.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with I/O enabled.
+    pub fn bind(addr: SocketAddr, limits: &Limits) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        // A server that is started again must not wait for the last one's connections to be forgotten.
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        set_options(&socket, limits)?;
+        socket.bind(&addr.into())?;
+        socket.listen(LISTEN_BACKLOG)?;
+        Ok(Self { listener: TcpListener::from_std(socket.into())? })
+    }
+}
+
+fn set_options(socket: &Socket, limits: &Limits) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
+    socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_RETRIES))?;
+    #[cfg(target_os = "linux")]
+    {
+        let stall = (limits.stall != FOREVER).then_some(limits.stall);
+        socket.set_tcp_user_timeout(stall)?;
+        let unsent = u32::try_from(SEND_BUFFER_BYTES).expect("a send buffer is small");
+        socket.set_tcp_notsent_lowat(unsent)?;
+    }
+    Ok(())
+}
+
+impl Listener for Tcp {
+    type Io = TcpStream;
+
+    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        self.listener.accept().await
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn accepted_connections_have_the_listeners_options() {
+        let limits = Limits { stall: Duration::from_secs(7), ..Limits::default() };
+        let mut tcp = Tcp::bind(([127, 0, 0, 1], 0).into(), &limits).expect("loopback has free ports");
+        let addr = tcp.local_addr().expect("it listens");
+        let peer = TcpStream::connect(addr);
+        let (accepted, connected) = tokio::join!(tcp.accept(), peer);
+        let (stream, from) = accepted.expect("a peer comes");
+        assert_eq!(from, connected.expect("it listens").local_addr().expect("it is bound"));
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().expect("readable"));
+        assert!(socket.keepalive().expect("readable"));
+        #[cfg(target_os = "linux")]
+        {
+            assert_eq!(socket.tcp_user_timeout().expect("readable"), Some(limits.stall));
+            assert_eq!(socket.tcp_notsent_lowat().expect("readable") as usize, SEND_BUFFER_BYTES);
+            assert_eq!(socket.tcp_keepalive_time().expect("readable"), KEEPALIVE_IDLE);
+            assert_eq!(socket.tcp_keepalive_interval().expect("readable"), KEEPALIVE_INTERVAL);
+            assert_eq!(socket.tcp_keepalive_retries().expect("readable"), KEEPALIVE_RETRIES);
+        }
+    }
+}
