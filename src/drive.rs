@@ -190,8 +190,8 @@ pub(crate) struct Drive<S> {
     missed_lines: u64,
     /// The last byte written was none of a line's last.
     amid_line: bool,
-    /// Its connection is broken towards the peer; what it had sent may still be said.
-    is_mute: bool,
+    /// How its connection broke towards the peer. What the peer had sent may still be said.
+    broken: Option<io::ErrorKind>,
     input: Input,
     line: LineClock,
     /// When to look after a connection that neither reads nor writes.
@@ -214,7 +214,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             roster: None,
             missed_lines: 0,
             amid_line: false,
-            is_mute: false,
+            broken: None,
             input: Input::Read,
             line: LineClock::default(),
             probe_at: None,
@@ -296,7 +296,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             let is_first = self.probe_at.is_none();
             self.probe_at = now().checked_add(PROBE);
             if !is_first
-                && !self.is_mute
+                && self.broken.is_none()
                 && self.blocked.as_ref().is_none_or(|blocked| blocked.stamp.is_none())
                 && let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_write(cx, &[])
             {
@@ -319,9 +319,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
                 }
                 Ok(_) => {}
                 Err(End::Lost(error)) if matches!(self.phase, Phase::Inside) => {
-                    // What the peer had sent before it went is still to be read, and may be said.
+                    // What the peer had sent before it went is still to be read, and may be said: `echo hi` that does not
+                    // wait for an answer is a message.
                     tracing::debug!(who = self.member.who(), %error, "connection takes nothing any more");
-                    self.is_mute = true;
+                    self.broken = Some(error.kind());
                     self.told = Told::default();
                     self.roster = None;
                     self.blocked = None;
@@ -404,6 +405,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         let mut buffer = ReadBuf::uninit(&mut bytes[..most]);
         match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
             Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                self.check_clean()?;
                 self.input = Input::Ended;
                 Ok(Motion::Moved)
             }
@@ -421,8 +423,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         }
     }
 
+    /// An error if the connection was reset: its end is no clean end of input then, and nothing of it is worth waiting for.
+    /// `EPIPE` means that the peer had ended its input before (Linux reports `ECONNRESET` otherwise).
+    fn check_clean(&self) -> io::Result<()> {
+        match self.broken {
+            None | Some(io::ErrorKind::BrokenPipe) => Ok(()),
+            Some(kind) => Err(kind.into()),
+        }
+    }
+
     /// Says what is held and then `input`, as far as one turn goes; holds the rest.
     fn poll_say(&mut self, cx: &mut Context<'_>, mut input: &[u8]) -> io::Result<Motion> {
+        let at_end = self.input == Input::Ended;
+        if at_end && self.session.only_goes(at_end) {
+            self.leave(End::Left);
+            return Ok(Motion::Moved);
+        }
         let mut turn = match self.member.poll_turn(cx) {
             Poll::Ready(Ok(turn)) => turn,
             Poll::Ready(Err(Closed)) => {
@@ -430,8 +446,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
                 return Ok(Motion::Moved);
             }
             Poll::Pending => {
+                self.check_clean()?;
                 self.session.keep(input);
-                if self.input == Input::Read {
+                if self.session.only_goes(at_end) {
+                    // Departures never wait (law 9).
+                    self.leave(End::Left);
+                    return Ok(Motion::Moved);
+                }
+                if !at_end {
                     self.input = Input::Held;
                 }
                 self.line.pause();
@@ -448,7 +470,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         let effect = loop {
             let next = self.session.next(self.member.who(), &mut input, &mut answer);
             let next = match next {
-                None if self.input == Input::Ended => self.session.finish(self.member.who(), &mut answer),
+                None if at_end => self.session.finish(self.member.who(), &mut answer),
                 next => next,
             };
             ended_line |= next.is_some();
@@ -465,8 +487,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             return Ok(Motion::Moved);
         }
         self.told.bytes.append(&mut answer.told);
-        let mut quits = effect.is_none() && self.input == Input::Ended;
-        if self.input != Input::Ended {
+        let mut quits = effect.is_none() && at_end;
+        if !at_end {
             self.input = if effect.is_some() { Input::Held } else { Input::Read };
         }
         match effect {
@@ -490,7 +512,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         } else {
             self.session.keep(input);
         }
-        if self.is_mute {
+        if self.broken.is_some() {
             self.told = Told::default();
             self.roster = None;
         }
@@ -507,7 +529,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
     // Output.
 
     fn poll_output(&mut self, cx: &mut Context<'_>, rounds: &mut usize) -> Result<Motion, End> {
-        if self.is_mute {
+        if self.broken.is_some() {
             return Ok(if matches!(self.phase, Phase::Leaving) { Motion::Ended } else { Motion::Waits });
         }
         let mut batch = Batch::default();

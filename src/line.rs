@@ -129,6 +129,17 @@ impl Splitter {
         (start < self.used).then(|| self.event(&self.held[start..]))
     }
 
+    /// The text of the first whole line that is held; `at_end` of the input, of the unended one if there is no other. `None`
+    /// when no line will come of what is held.
+    pub(crate) fn first_held(&mut self, at_end: bool) -> Option<&[u8]> {
+        if at_end {
+            self.give_up_bom();
+        }
+        let end = self.end_in_held().or_else(|| (at_end && self.held_bytes() > 0).then_some(self.held.len()))?;
+        let text = &self.held[self.used..end];
+        Some(text.strip_suffix(&[CR]).unwrap_or(text))
+    }
+
     /// Refuses the unended line that is held, because memory for it is spent: it is skipped to its line feed and no event
     /// tells of it, so the caller must. Nothing happens when none is held.
     ///

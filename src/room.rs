@@ -375,8 +375,9 @@ impl State {
         }
     }
 
-    /// Places the departure, if there is one to be told, and frees the name.
+    /// Places the departure, if there is one to be told, and frees the name and the place in the queue.
     fn depart(&mut self, key: usize, departure: &[u8], wakes: &mut Wakes) {
+        self.drop_ticket(key);
         let seat = &mut self.seats[key];
         if let Some(name_keys) = seat.name_keys.take() {
             free(&mut self.names, &*name_keys);
@@ -677,7 +678,6 @@ impl Drop for Member {
         let mut wakes = Wakes::default();
         // A broken room has nobody left to tell, and this may be the very unwinding that broke it.
         let Ok(mut state) = self.room.shared.state.lock() else { return };
-        state.drop_ticket(self.key);
         state.depart(self.key, &departure, &mut wakes);
         state.stop_reading(self.key, &mut wakes);
         state.seats.remove(self.key);

@@ -85,6 +85,14 @@ impl Session {
         }
     }
 
+    /// Whether all that comes next of what is held is to go: the input is `at_end` and no line is left, or `/quit` is next.
+    pub(crate) fn only_goes(&mut self, at_end: bool) -> bool {
+        match self.splitter.first_held(at_end) {
+            None => at_end,
+            Some(text) => !self.wire.plain && command::parse(text) == Command::Quit,
+        }
+    }
+
     /// Refuses the line under way, for which there is no memory left, and says so.
     pub(crate) fn refuse(&mut self, told: &mut Vec<u8>) {
         self.splitter.refuse();

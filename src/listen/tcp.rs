@@ -57,12 +57,23 @@ fn set_options(socket: &Socket, limits: &Limits) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_RETRIES))?;
     #[cfg(target_os = "linux")]
     {
-        let stall = (limits.stall != FOREVER).then_some(limits.stall);
-        socket.set_tcp_user_timeout(stall)?;
+        socket.set_tcp_user_timeout(user_timeout(limits))?;
         let unsent = u32::try_from(SEND_BUFFER_BYTES).expect("a send buffer is small");
         socket.set_tcp_notsent_lowat(unsent)?;
     }
     Ok(())
+}
+
+/// How long the kernel waits for a peer that acknowledges nothing (`TCP_USER_TIMEOUT`), for whom retransmission would go on
+/// for a quarter of an hour (tcp(7), `tcp_retries2`).
+///
+/// Never less than keepalive takes to find a vanished peer, although the stall limit may be shorter: Linux also counts
+/// peers whose window is open, but by less than a segment, and would close readers who take bytes, if slowly. (Seen on
+/// loopback, whose segments are 64 KiB.) That a connection takes nothing at all is for the drive to judge.
+#[cfg(target_os = "linux")]
+fn user_timeout(limits: &Limits) -> Option<Duration> {
+    let keepalive = KEEPALIVE_IDLE + KEEPALIVE_INTERVAL * KEEPALIVE_RETRIES;
+    (limits.stall != FOREVER).then(|| limits.stall.max(keepalive))
 }
 
 impl Listener for Tcp {
@@ -83,7 +94,7 @@ mod tests {
 
     #[tokio::test]
     async fn accepted_connections_have_the_listeners_options() {
-        let limits = Limits { stall: Duration::from_secs(7), ..Limits::default() };
+        let limits = Limits { stall: Duration::from_secs(700), ..Limits::default() };
         let mut tcp = Tcp::bind(([127, 0, 0, 1], 0).into(), &limits).expect("loopback has free ports");
         let addr = tcp.local_addr().expect("it listens");
         let peer = TcpStream::connect(addr);
