@@ -261,6 +261,14 @@ impl Room {
         (here, None)
     }
 
+    /// Panics under the lock, as no code of ours should.
+    #[cfg(test)]
+    pub(crate) fn break_order(&self) {
+        let shared = &self.shared;
+        let broke = std::panic::AssertUnwindSafe(|| shared.change(|_, _| panic!("a planted panic under the lock")));
+        std::panic::catch_unwind(broke).expect_err("it panics");
+    }
+
     /// A part of the memory that connections share, for a new one.
     pub(crate) fn allowance(&self) -> Allowance {
         Allowance::new(Arc::clone(&self.shared.budget))

@@ -292,3 +292,45 @@ impl AcceptErrors {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt, DuplexStream};
+
+    use super::*;
+    use crate::{Limits, Wire};
+
+    /// Has one connection.
+    struct Once(Option<DuplexStream>);
+
+    impl Listener for Once {
+        type Io = DuplexStream;
+
+        async fn accept(&mut self) -> io::Result<(DuplexStream, SocketAddr)> {
+            match self.0.take() {
+                Some(stream) => Ok((stream, ([10, 0, 0, 1], 1).into())),
+                None => std::future::pending().await,
+            }
+        }
+
+        fn local_addr(&self) -> io::Result<SocketAddr> {
+            Ok(([10, 0, 0, 1], 8000).into())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn panic_under_the_lock_ends_the_server() {
+        let room = Room::new(Limits::default(), Wire::default()).expect("limits that work");
+        let (mut ours, theirs) = tokio::io::duplex(1024);
+        let running = tokio::spawn(run(vec![Once(Some(theirs))], room.clone(), std::future::pending()));
+        let mut welcome = [0; "欢迎 10.0.0.1:1\n".len()];
+        tokio::io::AsyncReadExt::read_exact(&mut ours, &mut welcome).await.expect("it is welcome");
+        room.break_order();
+        assert!(room.is_broken());
+        // The next connection to touch the room finds out, and the server with it.
+        ours.write_all(b"hello\n").await.expect("the stream lives");
+        let error = running.await.expect("run itself does not panic").expect_err("its order cannot be trusted");
+        assert!(matches!(error, Error::RoomBroken), "{error}");
+        assert_eq!(room.tally().members, 1, "numbers can still be read");
+    }
+}

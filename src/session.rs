@@ -143,3 +143,124 @@ fn mean(event: Event<'_>, wire: Wire, line_bytes_max: usize, who: &str, answer: 
     notice.write(wire.lang, &mut answer.told);
     Effect::Told
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const WHO: &str = "10.0.0.1:5000";
+
+    fn limits() -> Limits {
+        Limits { line_bytes_max: 12, ..Limits::default() }
+    }
+
+    /// The slow truth: the whole input at once, line by line.
+    fn meaning(input: &[u8], wire: Wire) -> (Vec<Effect>, Answer) {
+        let input = if wire.raw { input } else { input.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(input) };
+        let mut answer = Answer::default();
+        let mut lines: Vec<&[u8]> = input.split(|byte| *byte == b'\n').collect();
+        if lines.last().is_some_and(|last| last.is_empty()) {
+            lines.pop();
+        }
+        let effects = lines.into_iter().map(|line| {
+            let text = line.strip_suffix(b"\r").unwrap_or(line);
+            let event = if text.len() > limits().line_bytes_max { Event::TooLong } else { Event::Line(text) };
+            mean(event, wire, limits().line_bytes_max, WHO, &mut answer)
+        });
+        (effects.collect(), answer)
+    }
+
+    /// Bytes in which lines, commands and ends of all kinds are frequent.
+    fn input() -> impl Strategy<Value = Vec<u8>> {
+        let part = prop_oneof![
+            4 => Just(b"\n".to_vec()),
+            1 => Just(b"\r\n".to_vec()),
+            1 => Just(b"\r".to_vec()),
+            1 => Just(b"\xEF\xBB\xBF".to_vec()),
+            2 => prop_oneof![Just("/who"), Just("/help"), Just("/quit"), Just("//x"), Just("/name bob"), Just("/name a b")]
+                .prop_map(|command| command.as_bytes().to_vec()),
+            3 => "[a-z你\u{1b}]{0,9}".prop_map(String::into_bytes),
+            1 => proptest::collection::vec(any::<u8>(), 0..20),
+        ];
+        proptest::collection::vec(part, 0..40).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1000) })]
+
+        /// What a session means depends on the bytes alone: not on how they were cut into reads, nor on when it was
+        /// interrupted and the rest was held for later.
+        #[test]
+        fn session_means_its_input_however_it_comes(
+            input in input(),
+            cuts in proptest::collection::vec(1..30usize, 1..40),
+            pauses in proptest::collection::vec(any::<bool>(), 1..40),
+            plain: bool,
+            raw: bool,
+        ) {
+            let wire = Wire { lang: Lang::En, plain, raw };
+            let mut session = Session::new(wire, &limits());
+            let mut answer = Answer::default();
+            let mut effects = Vec::new();
+            let mut pauses = pauses.into_iter().cycle();
+            let mut cuts = cuts.into_iter().cycle();
+            let mut rest = &input[..];
+            while !rest.is_empty() {
+                let cut = cuts.next().expect("endless").min(rest.len());
+                let (mut chunk, later) = rest.split_at(cut);
+                rest = later;
+                while let Some(effect) = session.next(WHO, &mut chunk, &mut answer) {
+                    effects.push(effect);
+                    if pauses.next().expect("endless") {
+                        session.keep(chunk);
+                        chunk = &[];
+                    }
+                }
+                prop_assert!(chunk.is_empty());
+            }
+            while let Some(effect) = session.finish(WHO, &mut answer) {
+                effects.push(effect);
+            }
+            prop_assert_eq!(session.held_bytes(), 0);
+            let (expected_effects, expected) = meaning(&input, wire);
+            prop_assert_eq!(effects, expected_effects);
+            prop_assert_eq!(answer.said, expected.said);
+            prop_assert_eq!(answer.told, expected.told);
+        }
+
+        /// Whatever is said is one whole line that begins with who said it.
+        #[test]
+        fn said_lines_are_whole_and_carry_their_name(text in proptest::collection::vec(any::<u8>(), 0..13), raw: bool) {
+            prop_assume!(!text.contains(&b'\n'));
+            let wire = Wire { lang: Lang::En, plain: true, raw };
+            let mut session = Session::new(wire, &limits());
+            let mut answer = Answer::default();
+            let line = [&text[..], b"\n"].concat();
+            prop_assert_eq!(session.next(WHO, &mut &line[..], &mut answer), Some(Effect::Said));
+            prop_assert!(answer.said.starts_with(b"10.0.0.1:5000: "));
+            prop_assert_eq!(memchr::memchr(b'\n', &answer.said), Some(answer.said.len() - 1));
+            prop_assert!(answer.said.len() <= limits().line_stored_bytes_max());
+            prop_assert!(answer.told.is_empty());
+        }
+    }
+
+    #[test]
+    fn going_needs_no_turn() {
+        let cases: [(&[u8], bool, bool); 7] = [
+            (b"", false, false),
+            (b"", true, true),
+            (b"/quit\r\nmore\n", false, true),
+            (b"hi\n/quit\n", false, false),
+            (b"/quit", false, false),
+            (b"/quit", true, true),
+            (b"hi", true, false),
+        ];
+        for (held, at_end, expected) in cases {
+            let mut session = Session::new(Wire::default(), &limits());
+            session.keep(held);
+            assert_eq!(session.only_goes(at_end), expected, "{held:?}, at end: {at_end}");
+        }
+    }
+}

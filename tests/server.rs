@@ -1,0 +1,377 @@
+//! The server over streams in memory, on a clock that stands still until everyone waits: what sockets do not do on demand.
+//! A connection's task that panics, accepting that fails, peers that take nothing, and the end of it all.
+
+use std::collections::VecDeque;
+use std::future::{pending, ready};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{
+    AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream, ReadBuf,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use unisono::limits::FOREVER;
+use unisono::{Lang, Limits, Listener, Room, Wire, server};
+
+/// A stream in memory that panics when it reads a certain byte.
+struct Stream(DuplexStream);
+
+const BOOM: u8 = 0xFF;
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.0).poll_read(cx, buffer);
+        assert!(!buffer.filled().contains(&BOOM), "a planted panic");
+        result
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// Connections and errors out of a channel, each with a port of its own.
+struct Memory {
+    incoming: mpsc::UnboundedReceiver<io::Result<Stream>>,
+    port: u16,
+}
+
+impl Listener for Memory {
+    type Io = Stream;
+
+    async fn accept(&mut self) -> io::Result<(Stream, SocketAddr)> {
+        match self.incoming.recv().await {
+            Some(result) => {
+                self.port += 1;
+                result.map(|stream| (stream, ([10, 0, 0, 1], self.port).into()))
+            }
+            None => pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(([10, 0, 0, 1], 8000).into())
+    }
+}
+
+struct Server {
+    room: Room,
+    incoming: mpsc::UnboundedSender<io::Result<Stream>>,
+    stop: Option<oneshot::Sender<()>>,
+    running: JoinHandle<Result<(), server::Error>>,
+}
+
+impl Server {
+    fn start(limits: Limits) -> Self {
+        let room = Room::new(limits, Wire { lang: Lang::En, ..Wire::default() }).expect("limits that work");
+        let (incoming, listener) = mpsc::unbounded_channel();
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async { drop(stopped.await) };
+        let listener = Memory { incoming: listener, port: 0 };
+        let running = tokio::spawn(server::run(vec![listener], room.clone(), shutdown));
+        Self { room, incoming, stop: Some(stop), running }
+    }
+
+    /// A connection whose two directions hold so many bytes each.
+    fn connect(&self, buffer_bytes: usize) -> Client {
+        let (ours, theirs) = tokio::io::duplex(buffer_bytes);
+        self.incoming.send(Ok(Stream(theirs))).expect("the server accepts");
+        Client(BufReader::new(ours))
+    }
+
+    fn fail_accept(&self, error: io::Error) {
+        self.incoming.send(Err(error)).expect("the server accepts");
+    }
+
+    async fn end(mut self) {
+        drop(self.stop.take());
+        self.running.await.expect("the server does not panic").expect("it ends in order");
+        assert_eq!(self.room.tally().seats, 0, "law 9: nothing is left behind");
+    }
+}
+
+struct Client(BufReader<DuplexStream>);
+
+impl Client {
+    async fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).await.expect("the stream lives");
+        line
+    }
+
+    async fn expect(&mut self, expected: &str) {
+        assert_eq!(self.line().await, expected);
+    }
+
+    async fn say(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).await.expect("the stream lives");
+    }
+
+    async fn rest(mut self) -> String {
+        let mut rest = String::new();
+        self.0.read_to_string(&mut rest).await.expect("the stream ends cleanly");
+        rest
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn panic_in_a_connection_ends_only_it() {
+    let server = Server::start(Limits::default());
+    let mut witness = server.connect(1 << 16);
+    witness.expect("Welcome 10.0.0.1:1\n").await;
+    let mut victim = server.connect(1 << 16);
+    witness.expect("10.0.0.1:2 joined\n").await;
+    victim.say(b"one\ntwo").await;
+    witness.expect("10.0.0.1:2: one\n").await;
+    victim.say(&[BOOM]).await;
+    witness.expect("10.0.0.1:2 left\n").await;
+    witness.say(b"still here\n").await;
+    witness.expect("10.0.0.1:1: still here\n").await;
+    assert_eq!(victim.rest().await, "Welcome 10.0.0.1:2\n10.0.0.1:2: one\n");
+    server.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_of_accepting_are_waited_out() {
+    let server = Server::start(Limits::default());
+    let mut member = server.connect(1 << 16);
+    member.expect("Welcome 10.0.0.1:1\n").await;
+    let began = Instant::now();
+    // EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, and one that nobody has heard of.
+    for errno in [24, 23, 105, 12, 103, 9999] {
+        server.fail_accept(io::Error::from_raw_os_error(errno));
+    }
+    let mut newcomer = server.connect(1 << 16);
+    newcomer.expect("Welcome 10.0.0.1:8\n").await;
+    // 10, 20, 40, 80, 160 and 320 ms after one error each.
+    assert_eq!(began.elapsed().as_millis() / 10 * 10, 630);
+    member.expect("10.0.0.1:8 joined\n").await;
+    // After a success it begins anew.
+    server.fail_accept(io::Error::from_raw_os_error(24));
+    let began = Instant::now();
+    let mut next = server.connect(1 << 16);
+    next.expect("Welcome 10.0.0.1:10\n").await;
+    assert_eq!(began.elapsed().as_millis() / 10 * 10, 10);
+    server.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn place_that_comes_free_is_tried_at_once() {
+    let server = Server::start(Limits::default());
+    let mut member = server.connect(1 << 16);
+    member.expect("Welcome 10.0.0.1:1\n").await;
+    for _ in 0..20 {
+        server.fail_accept(io::Error::from_raw_os_error(24));
+    }
+    let mut newcomer = server.connect(1 << 16);
+    // 13.27 s after the first comes the last error, and it would be waited out for a second; amid that the member goes.
+    tokio::time::sleep(Duration::from_millis(13_400)).await;
+    drop(member);
+    let began = Instant::now();
+    newcomer.expect("Welcome 10.0.0.1:22\n").await;
+    assert!(began.elapsed() <= Duration::from_millis(10), "{:?}", began.elapsed());
+    server.end().await;
+}
+
+/// Says numbered lines until told to stop or nothing is taken for two simulated seconds; returns how many went in.
+async fn flood(client: &mut Client, lines: usize) {
+    for line in 0..lines {
+        client.say(format!("{line:050}\n").as_bytes()).await;
+        client.expect(&format!("10.0.0.1:1: {line:050}\n")).await;
+    }
+}
+
+fn small() -> Limits {
+    Limits { line_bytes_max: 100, backlog_bytes: 8000, ..Limits::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reader_that_takes_nothing_holds_the_room_for_patience_and_is_closed_at_the_stall_limit() {
+    let server = Server::start(small());
+    let mut sender = server.connect(1 << 16);
+    sender.expect("Welcome 10.0.0.1:1\n").await;
+    let stuck = server.connect(64);
+    sender.expect("10.0.0.1:2 joined\n").await;
+    let began = Instant::now();
+    flood(&mut sender, 2000).await;
+    let held_up = began.elapsed();
+    assert!(held_up >= Duration::from_secs(1), "patience: the room waited {held_up:?}");
+    assert!(held_up <= Duration::from_millis(1010), "law 6 (a): at most P in all, not {held_up:?}");
+    sender.expect("10.0.0.1:2 left\n").await;
+    let stalled = began.elapsed();
+    assert!(stalled >= Duration::from_secs(30), "the stall limit is 30 s, not {stalled:?}");
+    assert!(stalled <= Duration::from_millis(30_010), "the stall limit is 30 s, not {stalled:?}");
+    drop(stuck);
+    assert!(server.room.tally().let_gos > 0);
+    server.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn endless_patience_waits_for_the_reader() {
+    let server = Server::start(Limits { patience: FOREVER, stall: FOREVER, ..small() });
+    let mut sender = server.connect(1 << 16);
+    sender.expect("Welcome 10.0.0.1:1\n").await;
+    let mut slow = server.connect(64);
+    sender.expect("10.0.0.1:2 joined\n").await;
+    let saying = tokio::spawn(async move {
+        flood(&mut sender, 500).await;
+        sender
+    });
+    tokio::time::sleep(Duration::from_secs(86_400)).await;
+    assert!(!saying.is_finished(), "a reader that takes nothing holds the room for ever");
+    slow.expect("Welcome 10.0.0.1:2\n").await;
+    for line in 0..500 {
+        slow.expect(&format!("10.0.0.1:1: {line:050}\n")).await;
+    }
+    drop(saying.await.expect("it ends"));
+    slow.expect("10.0.0.1:1 left\n").await;
+    assert_eq!(server.room.tally().let_gos, 0);
+    drop(slow);
+    server.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_let_go_is_told_exactly_how_many_lines_it_missed() {
+    for patience in [Duration::ZERO, Duration::from_millis(300)] {
+        let server = Server::start(Limits { patience, ..small() });
+        let mut sender = server.connect(1 << 16);
+        sender.expect("Welcome 10.0.0.1:1\n").await;
+        let mut slow = server.connect(64);
+        sender.expect("10.0.0.1:2 joined\n").await;
+        flood(&mut sender, 1000).await;
+        sender.say(b"the last\n").await;
+        slow.expect("Welcome 10.0.0.1:2\n").await;
+        let mut next = 0;
+        let mut notices = 0;
+        loop {
+            let line = slow.line().await;
+            if let Some(missed) = line.strip_prefix("-- missed ") {
+                let missed: usize = missed.trim_end_matches(" lines\n").parse().expect("a count");
+                next += missed;
+                notices += 1;
+            } else if line == "10.0.0.1:1: the last\n" {
+                break;
+            } else {
+                assert_eq!(line, format!("10.0.0.1:1: {next:050}\n"), "law 2: received and missed add up");
+                next += 1;
+            }
+        }
+        assert_eq!(next, 1000);
+        assert_eq!(notices, 1, "let go again before it could be told: the counts add up to one notice");
+        drop(slow);
+        server.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn line_deadline_counts_only_while_we_read() {
+    let server = Server::start(Limits { patience: FOREVER, stall: Duration::from_secs(100), ..small() });
+    let mut sender = server.connect(1 << 16);
+    sender.expect("Welcome 10.0.0.1:1\n").await;
+    let _stuck = server.connect(64);
+    sender.expect("10.0.0.1:2 joined\n").await;
+    // The room fills, and the sender is parked for the hundred seconds of the stall limit, amid its last line.
+    let began = Instant::now();
+    let lines: String = (0..200).map(|line| format!("{line:050}\n")).collect();
+    sender.say(lines.as_bytes()).await;
+    sender.say(b"half").await;
+    tokio::time::sleep(Duration::from_secs(99)).await;
+    sender.say(b" and half\n").await;
+    let mut seen = Vec::new();
+    for _ in 0..202 {
+        seen.push(sender.line().await);
+    }
+    seen.retain(|line| line != "10.0.0.1:2 left\n");
+    assert_eq!(seen.len(), 201, "exactly one departure");
+    assert_eq!(seen[200], "10.0.0.1:1: half and half\n", "it was no fault of the sender's");
+    sender.say(b"never ended").await;
+    sender.expect("-- line not ended within 60s: connection closed\n").await;
+    assert!(began.elapsed() >= Duration::from_secs(160));
+    assert_eq!(sender.rest().await, "");
+    server.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_flushes_to_who_reads_and_ends_within_grace() {
+    let mut server = Server::start(small());
+    let mut reader = server.connect(1 << 16);
+    reader.expect("Welcome 10.0.0.1:1\n").await;
+    let _stuck = server.connect(8);
+    reader.expect("10.0.0.1:2 joined\n").await;
+    reader.say(b"the last line\n").await;
+    reader.expect("10.0.0.1:1: the last line\n").await;
+    let began = Instant::now();
+    drop(server.stop.take());
+    assert_eq!(reader.rest().await, "-- server is stopping\n", "no departures are told");
+    (&mut server.running).await.expect("no panic").expect("in order");
+    assert!(began.elapsed() <= Duration::from_millis(5010), "grace is 5 s, not {:?}", began.elapsed());
+    assert_eq!(server.room.tally().seats, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_server_ends_everything_it_started() {
+    let server = Server::start(Limits::default());
+    let mut member = server.connect(1 << 16);
+    member.expect("Welcome 10.0.0.1:1\n").await;
+    server.running.abort();
+    assert!(server.running.await.expect_err("it was aborted").is_cancelled());
+    assert_eq!(member.rest().await, "", "the stream ends");
+    assert_eq!(server.room.tally().seats, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn server_without_listeners_ends_when_asked() {
+    let room = Room::new(Limits::default(), Wire::default()).expect("limits that work");
+    assert!(server::run(Vec::<Memory>::new(), room, ready(())).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_are_not_piled_up_for_who_does_not_read_them() {
+    let server = Server::start(Limits::default());
+    let mut asker = server.connect(4096);
+    asker.expect("Welcome 10.0.0.1:1\n").await;
+    let (mut answers, mut questions) = tokio::io::split(asker.0.into_inner());
+    let asking = tokio::spawn(async move {
+        let mut asked = 0;
+        let late = tokio::time::sleep(Duration::from_secs(10));
+        tokio::pin!(late);
+        loop {
+            tokio::select! {
+                biased;
+                result = questions.write_all(b"/help\n") => result.expect("the stream lives"),
+                () = &mut late => return (asked, questions),
+            }
+            asked += 1;
+        }
+    });
+    let (asked, questions) = asking.await.expect("it ends");
+    // One read, what the stream holds in either direction, and a partial line: all else waits with the peer.
+    assert!(asked < 5000, "{asked} questions were taken without an answer read");
+    assert!(server.room.tally().partial_bytes <= 16 * 1024 + 4096);
+    let reading = tokio::spawn(async move {
+        let mut all = VecDeque::new();
+        let mut bytes = [0; 4096];
+        while let Ok(count @ 1..) = answers.read(&mut bytes).await {
+            all.extend(bytes[..count].iter().copied());
+        }
+        all.into_iter().filter(|byte| *byte == b'\n').count()
+    });
+    drop(questions);
+    server.end().await;
+    assert!(reading.await.expect("it ends") > 0);
+}
