@@ -51,9 +51,6 @@ pub(crate) const PRESENT_PER_SLICE: usize = 16;
 /// More than the server's own words in a line of the room take: ` is now `, ` 改名 `, a line feed.
 const NOTICE_WORDS_BYTES: usize = 16;
 
-/// Threads that may be in the middle of a read at once, each holding one more than the shared total knows of.
-const THREADS_MAX: usize = 64;
-
 /// What the process may hold of the room besides lines: the open segment's spare capacity and its pieces' headers.
 const LOG_SPARE_BYTES: usize = 256 * 1024;
 
@@ -181,16 +178,18 @@ impl Limits {
         (self.backlog_bytes / 16).min(4 * READ_BYTES)
     }
 
-    /// Law 7's bound: what the room and `connections` connections may take of the process's own memory, whatever peers do.
+    /// Law 7's bound: what the room and `connections` connections may take of the process's own memory, whatever peers do,
+    /// on a runtime with so many worker `threads`.
     ///
     /// It covers what is allocated, not what an allocator keeps after it was freed, nor the kernel's socket buffers.
-    pub fn memory_bytes_max(&self, connections: usize) -> usize {
+    pub fn memory_bytes_max(&self, connections: usize, threads: usize) -> usize {
         let segment = self.segment_bytes() + self.turn_bytes();
         let lines = self.backlog_bytes + segment + self.turn_bytes();
         // A segment is copied once when it is sealed, and its vector grows by doubling before.
         let spare = 3 * segment + LOG_SPARE_BYTES;
-        // What is read is on a stack, and is formatted once beside the log.
-        let turns = THREADS_MAX.min(connections) * (READ_BYTES + 2 * self.turn_bytes());
+        // Each thread may be in the middle of one turn: what it reads may be held beyond the shared total, and is formatted
+        // in a vector that grows by doubling.
+        let turns = threads * (READ_BYTES + 2 * self.turn_bytes());
         lines + spare + turns + self.partial_bytes_total + connections * (CONNECTION_BYTES + INPUT_BYTES_FREE)
     }
 }
@@ -214,12 +213,9 @@ mod tests {
     #[test]
     fn memory_bound_is_the_backlog_and_a_constant_each() {
         let limits = Limits::default();
-        let each = limits.memory_bytes_max(2 * THREADS_MAX) - limits.memory_bytes_max(2 * THREADS_MAX - 1);
+        let each = limits.memory_bytes_max(1, 2) - limits.memory_bytes_max(0, 2);
         assert_eq!(each, CONNECTION_BYTES + INPUT_BYTES_FREE);
-        assert_eq!(
-            limits.memory_bytes_max(20_000),
-            limits.memory_bytes_max(THREADS_MAX) + (20_000 - THREADS_MAX) * each
-        );
-        assert!(limits.memory_bytes_max(0) < 2 * limits.backlog_bytes + limits.partial_bytes_total);
+        assert_eq!(limits.memory_bytes_max(20_000, 2), limits.memory_bytes_max(0, 2) + 20_000 * each);
+        assert!(limits.memory_bytes_max(0, 2) < 2 * limits.backlog_bytes + limits.partial_bytes_total);
     }
 }

@@ -1,0 +1,25 @@
+//! The laws, end to end: the real binary as a child process, real sockets on loopback, and nothing else.
+//!
+//! A test here knows only what DESIGN.md promises and what comes over the wire. It starts a server of its own on a free
+//! port, waits for events (a line, an end, an exit) and never for time: a deadline exists only to turn a hang into a
+//! message that shows what was seen so far. Whatever a test starts, it ends, by its own id.
+//!
+//! The modules follow the laws: `parity` the seed's wire, `wire` greetings and listeners, `order` laws 1, 2, 5 and 8,
+//! `patience` law 6, `endings` laws 3, 4 and 9, `lines` the length limit and cleaning, `commands`, `bounds` laws 7 and the
+//! limits of connections, `shutdown` and `options` the life of the process, `connect` the client.
+
+#![cfg(target_os = "linux")]
+
+mod bounds;
+mod client;
+mod commands;
+mod connect;
+mod endings;
+mod lines;
+mod options;
+mod order;
+mod parity;
+mod patience;
+mod process;
+mod shutdown;
+mod wire;
