@@ -287,7 +287,7 @@ async fn line_deadline_counts_only_while_we_read() {
     sender.expect("10.0.0.1:2 joined\n").await;
     // The room fills, and the sender is parked for the hundred seconds of the stall limit, amid its last line.
     let began = Instant::now();
-    let lines: String = (0..200).map(|line| format!("{line:050}\n")).collect();
+    let lines = (0..200).map(|line| format!("{line:050}\n")).collect::<Vec<_>>().concat();
     sender.say(lines.as_bytes()).await;
     sender.say(b"half").await;
     tokio::time::sleep(Duration::from_secs(99)).await;
