@@ -110,7 +110,7 @@ struct ServeWords {
     /// The server's own language
     #[arg(long, default_value = "zh", env = "UNISONO_LANG", hide_env = true)]
     lang: LangWord,
-    /// Lines and nothing else: no commands, names, or message of the day
+    /// Lines and nothing else: no commands and no names
     #[arg(long, value_parser = BoolishValueParser::new(), env = "UNISONO_PLAIN", hide_env = true)]
     plain: bool,
     /// Pass on control characters and invalid UTF-8, for trusted feeds

@@ -33,14 +33,6 @@ pub(crate) enum Command<'a> {
 /// A blank is an ASCII space, tab, form feed or carriage return.
 ///
 /// [`Name`]: crate::name::Name
-///
-/// ```
-/// use unisono::command::{Command, parse};
-///
-/// assert_eq!(parse(b"/name  alice "), Command::Name(b"alice"));
-/// assert_eq!(parse(b"//etc/passwd"), Command::Say(b"/etc/passwd"));
-/// assert_eq!(parse(b" /who"), Command::Say(b" /who"));
-/// ```
 #[must_use]
 pub(crate) fn parse(text: &[u8]) -> Command<'_> {
     let Some(asked) = text.strip_prefix(b"/") else {

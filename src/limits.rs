@@ -74,7 +74,7 @@ pub struct Limits {
     /// a conversation survives it unnoticed. Zero lets go whoever is a backlog behind; [`FOREVER`] lets go nobody.
     pub patience: Duration,
     /// How long a connection may take nothing at all while something is due to it before it is closed. Default 30 s: longer
-    /// than a laptop's nap under its lid. Also `TCP_USER_TIMEOUT`.
+    /// than a laptop's nap under its lid.
     pub stall: Duration,
     /// How long a line may take from its first byte to its end, counted only while we read. Default 60 s.
     pub line_deadline: Duration,
@@ -160,14 +160,14 @@ impl Limits {
 
     /// How large a segment of the log grows before the next begins: the grain in which old lines are dropped.
     ///
-    /// A 64th of the backlog keeps law 6 (a) within a 64th of its word; beyond 64 KiB larger ones buy nothing.
+    /// The room is full by what lies behind the oldest segment, so a larger grain costs memory and no promise; beyond 64 KiB
+    /// it buys nothing.
     pub(crate) fn segment_bytes(&self) -> usize {
         (self.backlog_bytes / 64).clamp(1, 64 * 1024)
     }
 
-    /// The most bytes that one turn adds to the sequence: a batch of lines that ends with the first to pass
-    /// [`turn_lines_bytes`](Self::turn_lines_bytes), and a change of name. The backlog may be passed by so much, as for one
-    /// longest line.
+    /// The most bytes that one turn adds to the sequence: lines until they pass 64 KiB or a sixteenth of the backlog, of
+    /// which the last may be a longest one, and a change of name. The backlog may be passed by so much.
     pub fn turn_bytes(&self) -> usize {
         self.turn_lines_bytes() + self.line_stored_bytes_max() + 2 * WHO_BYTES_MAX + NOTICE_WORDS_BYTES
     }

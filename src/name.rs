@@ -36,7 +36,7 @@ const BLANKS: [char; 5] = [
 ///
 /// Law: it has 1 to [`NAME_CHARS_MAX`] characters and at most [`WHO_BYTES_MAX`] bytes, each of them to be seen, none a space
 /// or a colon or what looks like one. So in `WHO: TEXT` it ends where WHO ends, and it passes
-/// [cleaning](crate::line::clean()) untouched.
+/// cleaning untouched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name(Box<str>);
 

@@ -19,12 +19,6 @@ const BLOCK_BYTES: usize = 32;
 /// (Unicode Standard Annex 9, section 2) and the separators U+2028 and U+2029 become U+FFFD. So do bytes that are no UTF-8,
 /// one for each maximal invalid part, exactly as [`String::from_utf8_lossy`] has it. All else is untouched, so cleaning
 /// what is clean changes nothing. At most three bytes come out for one that goes in.
-///
-/// ```
-/// let mut out = Vec::new();
-/// unisono::line::clean(b"caf\xC3\xA9 \x1B[31m\xFF", &mut out);
-/// assert_eq!(out, "café ␛[31m\u{FFFD}".as_bytes());
-/// ```
 pub(crate) fn clean(text: &[u8], out: &mut Vec<u8>) {
     let mut rest = text;
     loop {

@@ -139,7 +139,7 @@ fn binary_junk_before_fin_is_a_line_if_short_and_refused_if_long() {
     anna.expect_departure(short.who());
 }
 
-/// Cleaning as DESIGN.md says it, slowly: decode lossily, then picture what controls.
+/// Cleaning as docs/PROTOCOL.md says it, slowly: decode lossily, then picture what controls.
 fn cleaned(bytes: &[u8]) -> String {
     let pictured = |char: char| match char {
         '\t' => '\t',

@@ -1,6 +1,6 @@
 //! The laws, end to end: the real binary as a child process, real sockets on loopback, and nothing else.
 //!
-//! A test here knows only what DESIGN.md promises and what comes over the wire. It starts a server of its own on a free
+//! A test here knows only what docs/PROTOCOL.md and the laws promise and what comes over the wire. It starts a server of its own on a free
 //! port, waits for events (a line, an end, an exit) and never for time: a deadline exists only to turn a hang into a
 //! message that shows what was seen so far. Whatever a test starts, it ends, by its own id.
 //!
