@@ -59,6 +59,14 @@ enum Phase {
     Lingering { until: Option<Instant> },
 }
 
+/// A connection that broke towards the peer.
+#[derive(Clone, Copy, Debug)]
+struct Broken {
+    kind: io::ErrorKind,
+    /// All that the peer had sent is with us by then.
+    until: Option<Instant>,
+}
+
 /// Where the next line comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Input {
@@ -190,8 +198,8 @@ pub(crate) struct Drive<S> {
     missed_lines: u64,
     /// The last byte written was none of a line's last.
     amid_line: bool,
-    /// How its connection broke towards the peer. What the peer had sent may still be said.
-    broken: Option<io::ErrorKind>,
+    /// Its connection takes nothing any more. What the peer had sent may still be said.
+    broken: Option<Broken>,
     input: Input,
     line: LineClock,
     /// When to look after a connection that neither reads nor writes.
@@ -322,7 +330,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
                     // What the peer had sent before it went is still to be read, and may be said: `echo hi` that does not
                     // wait for an answer is a message.
                     tracing::debug!(who = self.member.who(), %error, "connection takes nothing any more");
-                    self.broken = Some(error.kind());
+                    self.broken = Some(Broken { kind: error.kind(), until: self.linger_until() });
                     self.told = Told::default();
                     self.roster = None;
                     self.blocked = None;
@@ -375,6 +383,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         loop {
             if !self.told.is_empty() || self.roster.is_some() {
                 self.line.pause();
+                if self.probe_at.take().is_some() {
+                    // It was let go amid a line while it waited for its turn. It could not use that now, and those behind
+                    // it can.
+                    self.member.give_up_turn();
+                }
                 return Ok(Motion::Waits);
             }
             let motion = if self.input != Input::Read {
@@ -412,6 +425,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             Poll::Ready(Ok(())) => self.poll_say(cx, buffer.filled()),
             Poll::Ready(Err(error)) => Err(error),
             Poll::Pending => {
+                if let Some(Broken { kind, until }) = self.broken
+                    && has_passed(until)
+                {
+                    return Err(kind.into());
+                }
                 if self.session.is_amid_line() && has_passed(self.line.run(self.member.room().limits().line_deadline)) {
                     let limit = self.member.room().limits().line_deadline;
                     Notice::LineDeadline { limit }.write(self.member.room().wire().lang, &mut self.told.bytes);
@@ -427,8 +445,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
     /// `EPIPE` means that the peer had ended its input before (Linux reports `ECONNRESET` otherwise).
     fn check_clean(&self) -> io::Result<()> {
         match self.broken {
-            None | Some(io::ErrorKind::BrokenPipe) => Ok(()),
-            Some(kind) => Err(kind.into()),
+            Some(Broken { kind, .. }) if kind != io::ErrorKind::BrokenPipe => Err(kind.into()),
+            _ => Ok(()),
         }
     }
 
@@ -535,50 +553,51 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         let mut batch = Batch::default();
         let mut taken_bytes = 0;
         loop {
-            if !self.amid_line {
-                self.next_told();
+            if !self.amid_line && self.told.is_empty() {
+                self.continue_roster();
             }
-            if self.told.is_empty() || self.amid_line {
-                if batch.is_empty() || *rounds == 0 {
-                    match self.member.poll_next(std::mem::take(&mut taken_bytes), &mut batch, cx) {
-                        Poll::Ready(Next::Lines) => {}
-                        Poll::Ready(Next::End) => return Ok(Motion::Ended),
-                        Poll::Ready(Next::InTheWay) => {
-                            self.let_go()?;
-                            continue;
-                        }
-                        Poll::Pending => return Ok(Motion::Waits),
+            // A line under way comes first, whatever is to be told.
+            let tells = !self.amid_line && (!self.told.is_empty() || self.missed_lines > 0);
+            if !tells && (batch.is_empty() || *rounds == 0) {
+                match self.member.poll_next(std::mem::take(&mut taken_bytes), &mut batch, cx) {
+                    Poll::Ready(Next::Lines) => {}
+                    Poll::Ready(Next::End) => return Ok(Motion::Ended),
+                    Poll::Ready(Next::InTheWay) => {
+                        self.let_go()?;
+                        continue;
                     }
+                    Poll::Pending => return Ok(Motion::Waits),
                 }
-            } else if taken_bytes > 0 && *rounds == 0 {
-                self.member.pass(std::mem::take(&mut taken_bytes));
             }
             if *rounds == 0 {
+                self.member.pass(taken_bytes);
                 return Ok(Motion::Yields);
             }
             *rounds -= 1;
 
-            let is_told = !self.told.is_empty() && !self.amid_line;
-            let wrote = if is_told {
-                Self::poll_write(
-                    &mut self.stream,
-                    &mut self.blocked,
-                    self.member.room(),
-                    cx,
-                    &[IoSlice::new(self.told.unsent())],
-                )
+            let mut notice = Vec::new();
+            let wrote = if tells {
+                if self.told.is_empty() {
+                    Notice::Missed { lines: self.missed_lines }.write(self.member.room().wire().lang, &mut notice);
+                }
+                let told = [IoSlice::new(if notice.is_empty() { self.told.unsent() } else { &notice })];
+                Self::poll_write(&mut self.stream, &mut self.blocked, self.member.room(), cx, &told)
             } else if self.told.is_empty() {
                 let mut slices = [IoSlice::new(&[]); WRITE_PIECES_MAX];
                 let count = batch.io_slices(&mut slices);
                 Self::poll_write(&mut self.stream, &mut self.blocked, self.member.room(), cx, &slices[..count])
             } else {
-                // Something is to be told, and the line under way comes first.
                 let rest = [IoSlice::new(batch.first_line())];
                 Self::poll_write(&mut self.stream, &mut self.blocked, self.member.room(), cx, &rest)
             };
             match wrote {
                 Poll::Ready(Ok(0)) => return Err(End::Lost(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(bytes)) if is_told => {
+                Poll::Ready(Ok(bytes)) if tells => {
+                    if !notice.is_empty() {
+                        // Some of it is out: only now it is told, and what is missed from here on is another notice.
+                        self.missed_lines = 0;
+                        self.told = Told { bytes: notice, sent_bytes: 0 };
+                    }
                     self.told.advance(bytes);
                     self.settle_allowance();
                 }
@@ -592,18 +611,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         }
     }
 
-    /// Brings up what is to be told next, now that no line is under way.
-    fn next_told(&mut self) {
-        if !self.told.is_empty() {
-            return;
-        }
-        let lang = self.member.room().wire().lang;
-        if self.missed_lines > 0 {
-            Notice::Missed { lines: std::mem::take(&mut self.missed_lines) }.write(lang, &mut self.told.bytes);
-        } else if let Some(from) = self.roster {
+    /// Goes on with the answer to `/who`, by a slice.
+    fn continue_roster(&mut self) {
+        if let Some(from) = self.roster {
             let (here, next) = self.member.room().present(from, PRESENT_PER_SLICE);
             for who in here {
-                Notice::Member { who: &who }.write(lang, &mut self.told.bytes);
+                Notice::Member { who: &who }.write(self.member.room().wire().lang, &mut self.told.bytes);
             }
             self.roster = next;
         }
@@ -702,13 +715,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             Phase::Entering | Phase::Inside | Phase::Leaving => {}
         }
         let line = self.line.since.is_some().then(|| self.line.run(limits.line_deadline)).flatten();
-        let mut deadlines = [line, self.probe_at, None, None];
+        let broken = self.broken.filter(|_| self.input == Input::Read).and_then(|broken| broken.until);
+        let mut deadlines = [line, self.probe_at, broken, None, None];
         if let Some(blocked) = &self.blocked
             && blocked.stamp.is_some()
         {
-            deadlines[2] = blocked.stalled_since.and_then(|since| since.checked_add(limits.stall));
+            deadlines[3] = blocked.stalled_since.and_then(|since| since.checked_add(limits.stall));
             if blocked.is_pressed {
-                deadlines[3] = blocked.account.spent_at(limits.patience);
+                deadlines[4] = blocked.account.spent_at(limits.patience);
             }
         }
         deadlines.into_iter().flatten().min()

@@ -446,8 +446,8 @@ impl Member {
 
     /// Asks for a turn to add to the sequence; pending while the backlog is full or others came first.
     ///
-    /// Cancel safe: the place in the queue stays until the turn comes or the member is dropped, and it must be taken up
-    /// when this wakes: those behind wait for it.
+    /// Cancel safe: the place in the queue stays until the turn comes, is [given up](Self::give_up_turn), or the member is
+    /// dropped. It must be taken up when this wakes: those behind wait for it.
     ///
     /// # Errors
     ///
@@ -548,6 +548,12 @@ impl Member {
         })?;
         self.who = new;
         Ok(())
+    }
+
+    /// Gives up the place in the queue for a turn, if it has one: those behind move up.
+    pub fn give_up_turn(&mut self) {
+        let key = self.key;
+        self.room.shared.change(|state, _| state.drop_ticket(key));
     }
 
     /// Passes `taken_bytes` of the last batch, which the connection took, and fills `batch` with what comes next; parks

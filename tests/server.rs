@@ -279,6 +279,30 @@ async fn who_is_let_go_is_told_exactly_how_many_lines_it_missed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn sender_that_does_not_read_its_echo_does_not_hold_up_the_others() {
+    // It is let go amid a line, of which the rest is due to it, while it waits in the queue for its next turn.
+    for patience in [Duration::ZERO, Duration::from_millis(300)] {
+        let server = Server::start(Limits { patience, stall: FOREVER, ..small() });
+        let mut sender = server.connect(1 << 16);
+        sender.expect("Welcome 10.0.0.1:1\n").await;
+        let (_deaf, mut mouth) = tokio::io::split(server.connect(64).0.into_inner());
+        sender.expect("10.0.0.1:2 joined\n").await;
+        tokio::spawn(async move {
+            while mouth.write_all(&[b'x'; 40]).await.is_ok() && mouth.write_all(b"\n").await.is_ok() {}
+        });
+        let began = Instant::now();
+        for line in 0..1000 {
+            sender.say(format!("{line:050}\n").as_bytes()).await;
+            let echo = format!("10.0.0.1:1: {line:050}\n");
+            while sender.line().await != echo {}
+        }
+        assert!(began.elapsed() <= Duration::from_secs(1), "it was held up for {:?}", began.elapsed());
+        assert!(server.room.tally().let_gos > 0);
+        server.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn line_deadline_counts_only_while_we_read() {
     let server = Server::start(Limits { patience: FOREVER, stall: Duration::from_secs(100), ..small() });
     let mut sender = server.connect(1 << 16);
