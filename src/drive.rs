@@ -9,22 +9,23 @@
 //! nothing still speaks.
 
 use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Wake, Waker, ready};
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::runtime::Handle;
 use tokio::time::Sleep;
 
+use self::outlet::Outlet;
 use crate::budget::Allowance;
 use crate::limits::{INPUT_BYTES_FREE, PRESENT_PER_SLICE, PROBE, READ_BYTES, ROUNDS_PER_POLL, WRITE_PIECES_MAX};
 use crate::log::Batch;
 use crate::notice::Notice;
-use crate::patience::Account;
 use crate::room::{Closed, LetGo, Member, Next, Room};
 use crate::session::{Answer, Effect, Session};
+
+mod outlet;
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -50,7 +51,7 @@ enum Phase {
     Entering,
     /// A member.
     Inside,
-    /// Its departure is placed; it reads up to its end.
+    /// It says nothing more, and reads up to its end.
     Leaving,
     /// All is written: our side is being ended.
     Closing { until: Option<Instant> },
@@ -78,17 +79,26 @@ enum Input {
     Ended,
 }
 
-/// What a direction of the connection came to.
-#[derive(Debug, PartialEq, Eq)]
-enum Motion {
-    /// It is registered for whatever lets it go on.
-    Waits,
-    /// It could go on, and must let others run first.
-    Yields,
-    /// It has made work for the other direction.
-    Moved,
-    /// There is nothing more to come.
-    Ended,
+/// What writing came to.
+#[derive(Debug)]
+enum Wrote {
+    /// All there is, or all that the connection takes: whatever changes that wakes the task.
+    All,
+    /// As much as one poll may.
+    Enough,
+    /// Everything that this member will get.
+    End,
+}
+
+/// What reading came to.
+#[derive(Debug)]
+enum Heard {
+    /// Nothing, for now: whatever changes that wakes the task.
+    Nothing,
+    /// As much as one poll may.
+    Enough,
+    /// Something; there may be more to write for it.
+    Something,
 }
 
 /// What is told to this member alone, and not sent yet.
@@ -115,45 +125,6 @@ impl Told {
     }
 }
 
-/// A connection that once took nothing.
-#[derive(Debug)]
-struct Blocked {
-    account: Account,
-    /// Wakes the task, and notes when, once the connection can take bytes again. `None` while it can.
-    stamp: Option<Arc<Stamp>>,
-    /// Since when it has taken nothing.
-    stalled_since: Option<Instant>,
-    /// It is in the way of a full room.
-    is_pressed: bool,
-}
-
-/// A waker that notes when it was woken: law 6 counts waiting until the connection can take bytes, not until its task gets
-/// round to it.
-struct Stamp {
-    waker: Waker,
-    /// Where the time comes from, as a waker may be woken outside any runtime.
-    clock: Handle,
-    woken_at: OnceLock<Instant>,
-}
-
-impl Wake for Stamp {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        let _clock = self.clock.enter();
-        let _first = self.woken_at.set(now());
-        self.waker.wake_by_ref();
-    }
-}
-
-impl std::fmt::Debug for Stamp {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stamp").field("woken_at", &self.woken_at).finish_non_exhaustive()
-    }
-}
-
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
@@ -172,10 +143,13 @@ impl LineClock {
         }
     }
 
-    /// Runs on, and says when the deadline is.
-    fn run(&mut self, limit: Duration) -> Option<Instant> {
-        let since = *self.since.get_or_insert_with(now);
-        since.checked_add(limit.checked_sub(self.spent).unwrap_or_default())
+    fn run(&mut self) {
+        self.since.get_or_insert_with(now);
+    }
+
+    /// When the line has taken `limit`; `None` while the clock stands.
+    fn deadline(&self, limit: Duration) -> Option<Instant> {
+        self.since?.checked_add(limit.saturating_sub(self.spent))
     }
 }
 
@@ -189,8 +163,9 @@ pub(crate) struct Drive<S> {
     session: Session,
     allowance: Allowance,
     phase: Phase,
-    /// Why it is leaving, once it is.
+    /// Why it is leaving, once that is decided.
     end: Option<End>,
+    outlet: Outlet,
     told: Told,
     /// Where the answer to `/who` goes on.
     roster: Option<usize>,
@@ -202,9 +177,8 @@ pub(crate) struct Drive<S> {
     broken: Option<Broken>,
     input: Input,
     line: LineClock,
-    /// When to look after a connection that neither reads nor writes.
+    /// It is in the queue for a turn; then is the time to see whether its connection still lives.
     probe_at: Option<Instant>,
-    blocked: Option<Box<Blocked>>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -218,6 +192,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             allowance: room.allowance(),
             phase: Phase::Entering,
             end: None,
+            outlet: Outlet::default(),
             told: Told::default(),
             roster: None,
             missed_lines: 0,
@@ -226,7 +201,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             input: Input::Read,
             line: LineClock::default(),
             probe_at: None,
-            blocked: None,
             timer: None,
         }
     }
@@ -237,7 +211,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
     }
 
     fn poll_phase(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let mut rounds = ROUNDS_PER_POLL;
         loop {
             match self.phase {
                 Phase::Entering => {
@@ -245,27 +218,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
                         return Poll::Ready(End::Lost(error));
                     }
                 }
-                Phase::Inside | Phase::Leaving => match ready!(self.poll_room(cx, &mut rounds)) {
+                Phase::Inside | Phase::Leaving => match ready!(self.poll_room(cx)) {
                     Ok(()) => self.phase = Phase::Closing { until: self.linger_until() },
                     Err(end) => return Poll::Ready(end),
                 },
                 Phase::Closing { until } => match Pin::new(&mut self.stream).poll_shutdown(cx) {
                     Poll::Ready(Ok(())) if self.input != Input::Ended => self.phase = Phase::Lingering { until },
-                    Poll::Ready(_) => return Poll::Ready(self.take_end()),
-                    Poll::Pending if has_passed(until) => return Poll::Ready(self.take_end()),
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending if !has_passed(until) => return Poll::Pending,
+                    _ => return Poll::Ready(self.take_end()),
                 },
                 Phase::Lingering { until } => {
-                    if rounds == 0 && !has_passed(until) {
-                        return yield_now(cx);
-                    }
-                    let mut bytes = [std::mem::MaybeUninit::uninit(); READ_BYTES];
-                    let mut buffer = ReadBuf::uninit(&mut bytes);
-                    match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
-                        Poll::Ready(Ok(())) if !buffer.filled().is_empty() && !has_passed(until) => rounds -= 1,
-                        Poll::Pending if !has_passed(until) => return Poll::Pending,
-                        _ => return Poll::Ready(self.take_end()),
-                    }
+                    ready!(self.poll_discard(until, cx));
+                    return Poll::Ready(self.take_end());
                 }
             }
         }
@@ -277,6 +241,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
 
     fn take_end(&mut self) -> End {
         self.end.take().unwrap_or(End::Shutdown)
+    }
+
+    /// Reads and discards until the peer has ended, too, or it is time.
+    fn poll_discard(&mut self, until: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..ROUNDS_PER_POLL {
+            let mut bytes = [MaybeUninit::uninit(); READ_BYTES];
+            let mut buffer = ReadBuf::uninit(&mut bytes);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                _ if has_passed(until) => return Poll::Ready(()),
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        yield_now(cx)
     }
 
     /// Waits for a turn and enters.
@@ -300,12 +279,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
     /// A connection that waits for a turn reads nothing, and may have nothing to write: now and then it writes no bytes, to
     /// learn whether it is broken. (Linux reports a pending error for a send of length zero too.)
     fn poll_probe(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.probe_at.is_none_or(|at| at <= now()) {
+        let now = now();
+        if self.probe_at.is_none_or(|at| at <= now) {
             let is_first = self.probe_at.is_none();
-            self.probe_at = now().checked_add(PROBE);
+            self.probe_at = now.checked_add(PROBE);
             if !is_first
                 && self.broken.is_none()
-                && self.blocked.as_ref().is_none_or(|blocked| blocked.stamp.is_none())
+                && !self.outlet.is_blocked()
                 && let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_write(cx, &[])
             {
                 return Poll::Ready(Err(error));
@@ -315,71 +295,78 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
     }
 
     /// Reads and writes as a member. Ready with `Ok` when all up to its end is written, with `Err` when it ends at once.
-    fn poll_room(&mut self, cx: &mut Context<'_>, rounds: &mut usize) -> Poll<Result<(), End>> {
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        // Each direction has rounds of its own, so that an endless one does not starve the other.
+        let (mut writes, mut reads) = (ROUNDS_PER_POLL, ROUNDS_PER_POLL);
         loop {
-            match self.poll_output(cx, rounds) {
-                Ok(Motion::Yields) => return yield_now(cx),
-                Ok(Motion::Ended) => {
-                    if !self.take_leave() {
-                        return Poll::Ready(Ok(()));
-                    }
-                    continue;
-                }
-                Ok(_) => {}
+            let wrote = match self.poll_output(&mut writes, cx) {
+                Ok(Wrote::End) if self.take_leave() => continue,
+                Ok(Wrote::End) => return Poll::Ready(Ok(())),
+                Ok(wrote) => wrote,
                 Err(End::Lost(error)) if matches!(self.phase, Phase::Inside) => {
-                    // What the peer had sent before it went is still to be read, and may be said: `echo hi` that does not
-                    // wait for an answer is a message.
-                    tracing::debug!(who = self.member.who(), %error, "connection takes nothing any more");
-                    self.broken = Some(Broken { kind: error.kind(), until: self.linger_until() });
-                    self.told = Told::default();
-                    self.roster = None;
-                    self.blocked = None;
-                    self.member.stop_reading();
+                    self.on_broken(&error);
+                    Wrote::All
                 }
                 Err(end) => return Poll::Ready(Err(end)),
-            }
-            if matches!(self.phase, Phase::Leaving) {
-                return Poll::Pending;
-            }
-            match self.poll_input(cx, rounds) {
-                Ok(Motion::Yields) => return yield_now(cx),
-                Ok(Motion::Waits) => return Poll::Pending,
-                Ok(Motion::Moved | Motion::Ended) => {}
-                Err(error) => return Poll::Ready(Err(End::Lost(error))),
+            };
+            let heard = match self.phase {
+                Phase::Leaving => Heard::Nothing,
+                _ => match self.poll_input(&mut reads, cx) {
+                    Ok(heard) => heard,
+                    Err(error) => return Poll::Ready(Err(End::Lost(error))),
+                },
+            };
+            match (wrote, heard) {
+                (Wrote::All, Heard::Nothing) => return Poll::Pending,
+                (Wrote::All, Heard::Something) => {}
+                _ => return yield_now(cx),
             }
         }
+    }
+
+    /// The connection takes nothing any more. What the peer had sent before it went is still to be read, and may be said:
+    /// `echo hi` that does not wait for an answer is a message.
+    fn on_broken(&mut self, error: &io::Error) {
+        tracing::debug!(who = self.member.who(), %error, "connection takes nothing any more");
+        self.broken = Some(Broken { kind: error.kind(), until: self.linger_until() });
+        self.outlet = Outlet::default();
+        self.member.stop_reading();
+        self.forget_told();
+    }
+
+    fn forget_told(&mut self) {
+        self.told = Told::default();
+        self.roster = None;
     }
 
     /// Nothing more will come: says farewell if the room has ended under it. Returns whether there is something to write.
     fn take_leave(&mut self) -> bool {
-        if self.end.is_some() {
+        let wire = self.member.room().wire();
+        if self.end.is_some() || wire.plain || self.broken.is_some() {
             return false;
         }
         self.end = Some(End::Shutdown);
-        let wire = self.member.room().wire();
-        if !wire.plain {
-            Notice::Stopping.write(wire.lang, &mut self.told.bytes);
-        }
-        !wire.plain
+        Notice::Stopping.write(wire.lang, &mut self.told.bytes);
+        true
     }
 
-    /// Places the departure: from here on it only reads, up to its end.
-    fn leave(&mut self, end: End) {
+    /// Places the departure: from here on it only reads, up to its end. `None`: the room has ended.
+    fn leave(&mut self, end: Option<End>) {
         self.member.place_end();
         self.phase = Phase::Leaving;
         self.line = LineClock::default();
         self.probe_at = None;
-        self.end = Some(end);
+        self.end = end;
     }
 
     /// Notes what this connection holds of the memory that all share.
     fn settle_allowance(&mut self) {
-        self.allowance.set(self.session.held_bytes() + self.told.unsent().len());
+        self.allowance.set(self.session.memory_bytes() + self.told.bytes.capacity());
     }
 
     // Input.
 
-    fn poll_input(&mut self, cx: &mut Context<'_>, rounds: &mut usize) -> io::Result<Motion> {
+    fn poll_input(&mut self, reads: &mut usize, cx: &mut Context<'_>) -> io::Result<Heard> {
         loop {
             if !self.told.is_empty() || self.roster.is_some() {
                 self.line.pause();
@@ -388,57 +375,61 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
                     // it can.
                     self.member.give_up_turn();
                 }
-                return Ok(Motion::Waits);
+                return Ok(Heard::Nothing);
             }
-            let motion = if self.input != Input::Read {
-                self.poll_say(cx, &[])?
-            } else if *rounds == 0 {
-                Motion::Yields
+            let heard = if self.input != Input::Read {
+                self.poll_say(&[], cx)?
+            } else if *reads == 0 {
+                Heard::Enough
             } else {
-                *rounds -= 1;
+                *reads -= 1;
                 self.poll_read(cx)?
             };
             self.settle_allowance();
-            match motion {
-                Motion::Moved
-                    if self.told.is_empty() && self.roster.is_none() && matches!(self.phase, Phase::Inside) => {}
-                other => return Ok(other),
+            let goes_on = self.told.is_empty() && self.roster.is_none() && matches!(self.phase, Phase::Inside);
+            if !matches!(heard, Heard::Something) || !goes_on {
+                return Ok(heard);
             }
         }
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> io::Result<Motion> {
-        let held = self.session.held_bytes();
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> io::Result<Heard> {
+        let held = self.session.memory_bytes();
         let most = if self.allowance.spares(READ_BYTES) { READ_BYTES } else { INPUT_BYTES_FREE.saturating_sub(held) };
         if most == 0 {
             self.session.refuse(&mut self.told.bytes);
-            return Ok(Motion::Moved);
+            return Ok(Heard::Something);
         }
-        let mut bytes = [std::mem::MaybeUninit::uninit(); READ_BYTES];
+        let mut bytes = [MaybeUninit::uninit(); READ_BYTES];
         let mut buffer = ReadBuf::uninit(&mut bytes[..most]);
         match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
             Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
                 self.check_clean()?;
                 self.input = Input::Ended;
-                Ok(Motion::Moved)
+                Ok(Heard::Something)
             }
-            Poll::Ready(Ok(())) => self.poll_say(cx, buffer.filled()),
+            Poll::Ready(Ok(())) => self.poll_say(buffer.filled(), cx),
             Poll::Ready(Err(error)) => Err(error),
-            Poll::Pending => {
-                if let Some(Broken { kind, until }) = self.broken
-                    && has_passed(until)
-                {
-                    return Err(kind.into());
-                }
-                if self.session.is_amid_line() && has_passed(self.line.run(self.member.room().limits().line_deadline)) {
-                    let limit = self.member.room().limits().line_deadline;
-                    Notice::LineDeadline { limit }.write(self.member.room().wire().lang, &mut self.told.bytes);
-                    self.leave(End::LineDeadline);
-                    return Ok(Motion::Moved);
-                }
-                Ok(Motion::Waits)
+            Poll::Pending => self.on_nothing_to_read(),
+        }
+    }
+
+    fn on_nothing_to_read(&mut self) -> io::Result<Heard> {
+        if let Some(Broken { kind, until }) = self.broken
+            && has_passed(until)
+        {
+            return Err(kind.into());
+        }
+        if self.session.is_amid_line() {
+            self.line.run();
+            let limit = self.member.room().limits().line_deadline;
+            if has_passed(self.line.deadline(limit)) {
+                Notice::LineDeadline { limit }.write(self.member.room().wire().lang, &mut self.told.bytes);
+                self.leave(Some(End::LineDeadline));
+                return Ok(Heard::Something);
             }
         }
+        Ok(Heard::Nothing)
     }
 
     /// An error if the connection was reset: its end is no clean end of input then, and nothing of it is worth waiting for.
@@ -451,34 +442,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
     }
 
     /// Says what is held and then `input`, as far as one turn goes; holds the rest.
-    fn poll_say(&mut self, cx: &mut Context<'_>, mut input: &[u8]) -> io::Result<Motion> {
+    fn poll_say(&mut self, mut input: &[u8], cx: &mut Context<'_>) -> io::Result<Heard> {
         let at_end = self.input == Input::Ended;
         if at_end && self.session.only_goes(at_end) {
-            self.leave(End::Left);
-            return Ok(Motion::Moved);
+            self.leave(Some(End::Left));
+            return Ok(Heard::Something);
         }
-        let mut turn = match self.member.poll_turn(cx) {
-            Poll::Ready(Ok(turn)) => turn,
-            Poll::Ready(Err(Closed)) => {
-                self.on_closed();
-                return Ok(Motion::Moved);
-            }
-            Poll::Pending => {
-                self.check_clean()?;
-                self.session.keep(input);
-                if self.session.only_goes(at_end) {
-                    // Departures never wait (law 9).
-                    self.leave(End::Left);
-                    return Ok(Motion::Moved);
+        // Without a line end nothing is said of it yet, and nobody has to make room.
+        let mut turn = if self.input == Input::Read && memchr::memchr(b'\n', input).is_none() {
+            None
+        } else {
+            match self.member.poll_turn(cx) {
+                Poll::Ready(Ok(turn)) => Some(turn),
+                Poll::Ready(Err(Closed)) => {
+                    self.leave(None);
+                    return Ok(Heard::Something);
                 }
-                if !at_end {
-                    self.input = Input::Held;
-                }
-                self.line.pause();
-                return match self.poll_probe(cx) {
-                    Poll::Ready(Err(error)) => Err(error),
-                    _ => Ok(Motion::Waits),
-                };
+                Poll::Pending => return self.on_no_turn(input, cx),
             }
         };
         self.probe_at = None;
@@ -486,8 +466,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         let most = self.member.room().limits().turn_lines_bytes();
         let mut ended_line = false;
         let effect = loop {
-            let next = self.session.next(self.member.who(), &mut input, &mut answer);
-            let next = match next {
+            let next = match self.session.next(self.member.who(), &mut input, &mut answer) {
                 None if at_end => self.session.finish(self.member.who(), &mut answer),
                 next => next,
             };
@@ -500,18 +479,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         if ended_line {
             self.line = LineClock::default();
         }
-        if !answer.said.is_empty() && self.member.say(&mut turn, &answer.said).is_err() {
-            self.on_closed();
-            return Ok(Motion::Moved);
+        if let Some(turn) = &mut turn
+            && !answer.said.is_empty()
+            && self.member.say(turn, &answer.said).is_err()
+        {
+            self.leave(None);
+            return Ok(Heard::Something);
         }
         self.told.bytes.append(&mut answer.told);
-        let mut quits = effect.is_none() && at_end;
         if !at_end {
             self.input = if effect.is_some() { Input::Held } else { Input::Read };
         }
+        self.session.keep(input);
         match effect {
             Some(Effect::Rename(name)) => {
-                if self.member.rename(&mut turn, &name).is_err() {
+                if let Some(turn) = &mut turn
+                    && self.member.rename(turn, &name).is_err()
+                {
                     Notice::NameTaken { name: name.as_str() }
                         .write(self.member.room().wire().lang, &mut self.told.bytes);
                 }
@@ -521,35 +505,43 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
                 Notice::Present { members }.write(self.member.room().wire().lang, &mut self.told.bytes);
                 self.roster = Some(0);
             }
-            Some(Effect::Quit) => quits = true,
+            Some(Effect::Quit) => self.leave(Some(End::Left)),
+            None if at_end => self.leave(Some(End::Left)),
             Some(Effect::Said | Effect::Told) | None => {}
         }
-        drop(turn);
-        if quits {
-            self.leave(End::Left);
-        } else {
-            self.session.keep(input);
-        }
         if self.broken.is_some() {
-            self.told = Told::default();
-            self.roster = None;
+            self.forget_told();
         }
-        Ok(Motion::Moved)
+        Ok(Heard::Something)
     }
 
-    /// The room has ended: what is not said will not be.
-    fn on_closed(&mut self) {
-        self.member.place_end();
-        self.phase = Phase::Leaving;
-        self.line = LineClock::default();
+    /// Others come first, or the backlog is full: holds `input` until its turn.
+    fn on_no_turn(&mut self, input: &[u8], cx: &mut Context<'_>) -> io::Result<Heard> {
+        self.check_clean()?;
+        let at_end = self.input == Input::Ended;
+        self.session.keep(input);
+        if self.session.only_goes(at_end) {
+            // Departures never wait (law 9).
+            self.leave(Some(End::Left));
+            return Ok(Heard::Something);
+        }
+        if !at_end {
+            self.input = Input::Held;
+        }
+        self.line.pause();
+        match self.poll_probe(cx) {
+            Poll::Ready(Err(error)) => Err(error),
+            _ => Ok(Heard::Nothing),
+        }
     }
 
     // Output.
 
-    fn poll_output(&mut self, cx: &mut Context<'_>, rounds: &mut usize) -> Result<Motion, End> {
+    fn poll_output(&mut self, writes: &mut usize, cx: &mut Context<'_>) -> Result<Wrote, End> {
         if self.broken.is_some() {
-            return Ok(if matches!(self.phase, Phase::Leaving) { Motion::Ended } else { Motion::Waits });
+            return Ok(if matches!(self.phase, Phase::Leaving) { Wrote::End } else { Wrote::All });
         }
+        let backlog_bytes = self.member.room().limits().backlog_bytes;
         let mut batch = Batch::default();
         let mut taken_bytes = 0;
         loop {
@@ -558,50 +550,41 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             }
             // A line under way comes first, whatever is to be told.
             let tells = !self.amid_line && (!self.told.is_empty() || self.missed_lines > 0);
-            if !tells && (batch.is_empty() || *rounds == 0) {
+            if !tells && (batch.is_empty() || *writes == 0) {
                 match self.member.poll_next(std::mem::take(&mut taken_bytes), &mut batch, cx) {
                     Poll::Ready(Next::Lines) => {}
-                    Poll::Ready(Next::End) => return Ok(Motion::Ended),
+                    Poll::Ready(Next::End) => return Ok(Wrote::End),
                     Poll::Ready(Next::InTheWay) => {
                         self.let_go()?;
                         continue;
                     }
-                    Poll::Pending => return Ok(Motion::Waits),
+                    Poll::Pending => return Ok(Wrote::All),
                 }
             }
-            if *rounds == 0 {
+            if *writes == 0 {
                 self.member.pass(taken_bytes);
-                return Ok(Motion::Yields);
+                return Ok(Wrote::Enough);
             }
-            *rounds -= 1;
+            *writes -= 1;
 
-            let mut notice = Vec::new();
-            let wrote = if tells {
-                if self.told.is_empty() {
-                    Notice::Missed { lines: self.missed_lines }.write(self.member.room().wire().lang, &mut notice);
+            if tells {
+                match self.poll_tell(cx) {
+                    Poll::Ready(result) => result?,
+                    Poll::Pending => return self.on_blocked(taken_bytes, cx),
                 }
-                let told = [IoSlice::new(if notice.is_empty() { self.told.unsent() } else { &notice })];
-                Self::poll_write(&mut self.stream, &mut self.blocked, self.member.room(), cx, &told)
-            } else if self.told.is_empty() {
-                let mut slices = [IoSlice::new(&[]); WRITE_PIECES_MAX];
-                let count = batch.io_slices(&mut slices);
-                Self::poll_write(&mut self.stream, &mut self.blocked, self.member.room(), cx, &slices[..count])
+                continue;
+            }
+            let mut slices = [IoSlice::new(&[]); WRITE_PIECES_MAX];
+            let count = if self.told.is_empty() {
+                batch.io_slices(&mut slices)
             } else {
-                let rest = [IoSlice::new(batch.first_line())];
-                Self::poll_write(&mut self.stream, &mut self.blocked, self.member.room(), cx, &rest)
+                slices[0] = IoSlice::new(batch.first_line());
+                1
             };
-            match wrote {
+            match self.outlet.poll_write(&mut self.stream, backlog_bytes, &slices[..count], cx) {
                 Poll::Ready(Ok(0)) => return Err(End::Lost(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(bytes)) if tells => {
-                    if !notice.is_empty() {
-                        // Some of it is out: only now it is told, and what is missed from here on is another notice.
-                        self.missed_lines = 0;
-                        self.told = Told { bytes: notice, sent_bytes: 0 };
-                    }
-                    self.told.advance(bytes);
-                    self.settle_allowance();
-                }
                 Poll::Ready(Ok(bytes)) => {
+                    self.outlet.on_taken(bytes);
                     taken_bytes += bytes;
                     self.amid_line = !batch.advance(bytes);
                 }
@@ -611,10 +594,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         }
     }
 
+    /// Writes some of what is told to this member alone: what is unsent of it, or else how many lines it missed.
+    fn poll_tell(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let limits = self.member.room().limits();
+        let mut missed = Vec::new();
+        if self.told.is_empty() {
+            Notice::Missed { lines: self.missed_lines }.write(self.member.room().wire().lang, &mut missed);
+        }
+        let unsent = [IoSlice::new(if missed.is_empty() { self.told.unsent() } else { &missed })];
+        match ready!(self.outlet.poll_write(&mut self.stream, limits.backlog_bytes, &unsent, cx)) {
+            Ok(0) => Poll::Ready(Err(End::Lost(io::ErrorKind::WriteZero.into()))),
+            Ok(bytes) => {
+                if !missed.is_empty() {
+                    // Some of it is out: only now it is told, and what is missed from here on is another notice.
+                    self.missed_lines = 0;
+                    self.told = Told { bytes: missed, sent_bytes: 0 };
+                }
+                self.told.advance(bytes);
+                self.settle_allowance();
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => Poll::Ready(Err(End::Lost(error))),
+        }
+    }
+
     /// Goes on with the answer to `/who`, by a slice.
     fn continue_roster(&mut self) {
         if let Some(from) = self.roster {
-            let (here, next) = self.member.room().present(from, PRESENT_PER_SLICE);
+            let (here, next) = self.member.present(from, PRESENT_PER_SLICE);
             for who in here {
                 Notice::Member { who: &who }.write(self.member.room().wire().lang, &mut self.told.bytes);
             }
@@ -623,21 +630,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
     }
 
     /// The connection takes nothing: law 6 decides how long that may be.
-    fn on_blocked(&mut self, taken_bytes: usize, cx: &mut Context<'_>) -> Result<Motion, End> {
+    fn on_blocked(&mut self, taken_bytes: usize, cx: &mut Context<'_>) -> Result<Wrote, End> {
         let is_pressed = self.member.block(taken_bytes, cx.waker());
         let limits = self.member.room().limits();
-        let (stall, patience) = (limits.stall, limits.patience);
-        let blocked = self.blocked.as_mut().expect("a write that blocks opens the account");
-        blocked.is_pressed = is_pressed;
         let now = now();
-        if blocked.stalled_since.and_then(|since| since.checked_add(stall)).is_some_and(|until| until <= now) {
+        if self.outlet.has_stalled(limits.stall, now) {
             return Err(End::Stalled);
         }
-        if is_pressed && (patience.is_zero() || blocked.account.is_spent(patience, now)) {
-            blocked.is_pressed = false;
+        let is_spent = is_pressed && self.outlet.is_spent(limits.patience, now);
+        self.outlet.set_pressed(is_pressed && !is_spent);
+        if is_spent {
             self.let_go()?;
         }
-        Ok(Motion::Waits)
+        Ok(Wrote::All)
     }
 
     /// Gives up the run of lines up to the head, if the room still wants it.
@@ -657,75 +662,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         Ok(())
     }
 
-    /// Writes, and keeps the account of a connection that takes nothing.
-    fn poll_write(
-        stream: &mut S,
-        blocked: &mut Option<Box<Blocked>>,
-        room: &Room,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        // A stamp that was woken is an end of waiting, whatever comes of it.
-        if let Some(blocked) = blocked
-            && let Some(&at) = blocked.stamp.as_ref().and_then(|stamp| stamp.woken_at.get())
-        {
-            blocked.account.on_unblocked(at);
-            blocked.stamp = None;
-        }
-        let stamp = blocked.as_ref().and_then(|blocked| blocked.stamp.clone());
-        let mut wrote = match stamp {
-            Some(stamp) => poll_write_slices(stream, &mut Context::from_waker(&stamp.into()), slices),
-            None => poll_write_slices(stream, cx, slices),
-        };
-        if wrote.is_pending() && blocked.as_ref().is_none_or(|blocked| blocked.stamp.is_none()) {
-            let now = now();
-            let blocked = blocked.get_or_insert_with(|| {
-                let account = Account::new(room.limits().backlog_bytes);
-                Box::new(Blocked { account, stamp: None, stalled_since: None, is_pressed: false })
-            });
-            let stamp = Stamp { waker: cx.waker().clone(), clock: Handle::current(), woken_at: OnceLock::new() };
-            let stamp = Arc::new(stamp);
-            blocked.account.on_blocked(now);
-            blocked.stalled_since.get_or_insert(now);
-            blocked.stamp = Some(Arc::clone(&stamp));
-            // Once more, so that it is the stamp that is woken.
-            wrote = poll_write_slices(stream, &mut Context::from_waker(&stamp.into()), slices);
-        }
-        if let (Poll::Ready(Ok(bytes)), Some(account)) = (&wrote, blocked.as_mut()) {
-            if let Some(stamp) = account.stamp.take() {
-                account.account.on_unblocked(stamp.woken_at.get().copied().unwrap_or_else(now));
-            }
-            account.account.on_taken(*bytes);
-            account.stalled_since = None;
-            account.is_pressed = false;
-            if account.account.is_clear() {
-                *blocked = None;
-            }
-        }
-        wrote
-    }
-
     // Time.
 
     /// The next moment at which something has to be decided though nothing happens.
-    fn deadline(&mut self) -> Option<Instant> {
+    fn deadline(&self) -> Option<Instant> {
         let limits = self.member.room().limits();
         match self.phase {
             Phase::Closing { until } | Phase::Lingering { until } => return until,
             Phase::Entering | Phase::Inside | Phase::Leaving => {}
         }
-        let line = self.line.since.is_some().then(|| self.line.run(limits.line_deadline)).flatten();
         let broken = self.broken.filter(|_| self.input == Input::Read).and_then(|broken| broken.until);
-        let mut deadlines = [line, self.probe_at, broken, None, None];
-        if let Some(blocked) = &self.blocked
-            && blocked.stamp.is_some()
-        {
-            deadlines[3] = blocked.stalled_since.and_then(|since| since.checked_add(limits.stall));
-            if blocked.is_pressed {
-                deadlines[4] = blocked.account.spent_at(limits.patience);
-            }
-        }
-        deadlines.into_iter().flatten().min()
+        let blocked = self.outlet.deadline(limits.stall, limits.patience);
+        [self.line.deadline(limits.line_deadline), self.probe_at, broken, blocked].into_iter().flatten().min()
     }
 
     /// Arms the one timer; ready when its deadline has passed. A timer that is armed too early is left to fire, as most
@@ -755,7 +703,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Drive<S> {
     type Output = End;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
-        loop {
+        // A deadline that has passed is looked after at once; but only once, so that no slip of ours can spin here.
+        for _ in 0..2 {
             if let Poll::Ready(end) = self.poll_phase(cx) {
                 return Poll::Ready(end);
             }
@@ -763,17 +712,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Drive<S> {
                 return Poll::Pending;
             }
         }
-    }
-}
-
-fn poll_write_slices<S: AsyncWrite + Unpin>(
-    stream: &mut S,
-    cx: &mut Context<'_>,
-    slices: &[IoSlice<'_>],
-) -> Poll<io::Result<usize>> {
-    match slices {
-        [one] => Pin::new(stream).poll_write(cx, one),
-        many => Pin::new(stream).poll_write_vectored(cx, many),
+        yield_now(cx)
     }
 }
 
@@ -781,8 +720,9 @@ fn has_passed(until: Option<Instant>) -> bool {
     until.is_some_and(|until| until <= now())
 }
 
-/// Lets the other tasks run first.
+/// Lets the other tasks run first, and the network be looked at.
 fn yield_now<T>(cx: &mut Context<'_>) -> Poll<T> {
-    cx.waker().wake_by_ref();
+    // Polled once, it has this task woken after the runtime has seen to its timers and sockets.
+    let _pending = pin!(tokio::task::yield_now()).poll(cx);
     Poll::Pending
 }

@@ -91,6 +91,8 @@ pub struct Limits {
     pub partial_bytes_total: usize,
 }
 
+/// The most that the longest line may be: four stored ones, and more, still can be counted.
+const LINE_BYTES_MAX_MOST: usize = 1 << 28;
 const LINE_BYTES_MAX_DEFAULT: usize = 65_536;
 const BACKLOG_BYTES_DEFAULT: usize = 4 * 1024 * 1024;
 
@@ -117,9 +119,12 @@ impl Default for Limits {
 /// Why a set of limits cannot work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// A line of no bytes leaves nothing to say.
-    #[error("the longest line must be at least 1 byte")]
-    NoLine,
+    /// A line of no bytes leaves nothing to say, and one of more than 256 MiB is none.
+    #[error("the longest line must have 1 to {LINE_BYTES_MAX_MOST} bytes, not {line_bytes_max}")]
+    LineLength {
+        /// What was asked for.
+        line_bytes_max: usize,
+    },
     /// With so small a backlog a single long line would be most of it, and every reader always in the way.
     #[error("a backlog of {backlog_bytes} bytes is too small: lines of this length want at least {least_bytes}")]
     BacklogSmall {
@@ -133,7 +138,7 @@ pub enum Error {
 /// The most bytes a line of `line_bytes_max` takes in the log: cleaning turns a byte into at most three, and the line
 /// carries `WHO: ` before it and its line feed behind.
 pub const fn line_stored_bytes_max(line_bytes_max: usize) -> usize {
-    line_bytes_max.saturating_mul(3).saturating_add(WHO_BYTES_MAX + 3)
+    3 * line_bytes_max + WHO_BYTES_MAX + 3
 }
 
 impl Limits {
@@ -146,12 +151,13 @@ impl Limits {
     ///
     /// # Errors
     ///
-    /// [`Error::NoLine`] for a longest line of zero; [`Error::BacklogSmall`] for a backlog below four longest stored lines.
+    /// [`Error::LineLength`] for a longest line of zero or of more than 256 MiB; [`Error::BacklogSmall`] for a backlog below four longest stored lines.
     pub fn check(&self) -> Result<(), Error> {
-        if self.line_bytes_max == 0 {
-            return Err(Error::NoLine);
+        let line_bytes_max = self.line_bytes_max;
+        if !(1..=LINE_BYTES_MAX_MOST).contains(&line_bytes_max) {
+            return Err(Error::LineLength { line_bytes_max });
         }
-        let least_bytes = self.line_stored_bytes_max().saturating_mul(4);
+        let least_bytes = 4 * self.line_stored_bytes_max();
         if self.backlog_bytes < least_bytes {
             return Err(Error::BacklogSmall { backlog_bytes: self.backlog_bytes, least_bytes });
         }
@@ -184,13 +190,15 @@ impl Limits {
     /// It covers what is allocated, not what an allocator keeps after it was freed, nor the kernel's socket buffers.
     pub fn memory_bytes_max(&self, connections: usize, threads: usize) -> usize {
         let segment = self.segment_bytes() + self.turn_bytes();
-        let lines = self.backlog_bytes + segment + self.turn_bytes();
+        let lines = self.backlog_bytes.saturating_add(segment + self.turn_bytes());
         // A segment is copied once when it is sealed, and its vector grows by doubling before.
         let spare = 3 * segment + LOG_SPARE_BYTES;
         // Each thread may be in the middle of one turn: what it reads may be held beyond the shared total, and is formatted
         // in a vector that grows by doubling.
         let turns = threads * (READ_BYTES + 2 * self.turn_bytes());
-        lines + spare + turns + self.partial_bytes_total + connections * (CONNECTION_BYTES + INPUT_BYTES_FREE)
+        let each = connections.saturating_mul(CONNECTION_BYTES + INPUT_BYTES_FREE);
+        let fixed = [lines, spare, turns, self.partial_bytes_total];
+        fixed.into_iter().fold(each, usize::saturating_add)
     }
 }
 
@@ -208,6 +216,16 @@ mod tests {
         let limits = Limits { line_bytes_max: 100, backlog_bytes: 1595, ..Limits::default() };
         assert_eq!(limits.check(), Err(Error::BacklogSmall { backlog_bytes: 1595, least_bytes: 1596 }));
         assert_eq!(Limits { backlog_bytes: 1596, ..limits }.check(), Ok(()));
+    }
+
+    #[test]
+    fn limits_that_pass_do_not_overflow() {
+        let limits = Limits { line_bytes_max: usize::MAX, ..Limits::default() };
+        assert_eq!(limits.check(), Err(Error::LineLength { line_bytes_max: usize::MAX }));
+        let limits = Limits { line_bytes_max: LINE_BYTES_MAX_MOST, backlog_bytes: usize::MAX, ..Limits::default() };
+        assert_eq!(limits.check(), Ok(()));
+        assert!(limits.turn_bytes() > LINE_BYTES_MAX_MOST);
+        assert_eq!(limits.memory_bytes_max(usize::MAX, 1), usize::MAX);
     }
 
     #[test]

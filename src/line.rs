@@ -158,6 +158,11 @@ impl Splitter {
         self.held.len() - self.used
     }
 
+    /// Memory that what is held takes, what was handed out and not given back included.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.held.capacity()
+    }
+
     /// Whether some byte of a line has come and its line feed has not, also while it is skipped.
     #[must_use]
     pub(crate) fn is_amid_line(&self) -> bool {

@@ -13,7 +13,7 @@ mod tcp;
 
 // Under loom tokio has no sockets.
 #[cfg(not(loom))]
-pub use tcp::Tcp;
+pub use tcp::{Connection, Tcp};
 
 /// A source of connections.
 pub trait Listener {

@@ -245,22 +245,6 @@ impl Room {
         }
     }
 
-    /// A slice of the roster: up to `count` members from place `from` on, and the place to go on from, if any is left.
-    ///
-    /// Places are reused, so who enters or leaves between two slices may be in the list or not; everyone else is, once.
-    pub(crate) fn present(&self, from: usize, count: usize) -> (Vec<Who>, Option<usize>) {
-        let state = self.shared.lock();
-        let mut here = Vec::new();
-        let places = state.seats.iter().skip_while(|(key, _)| *key < from);
-        for (key, seat) in places.filter(|(_, seat)| seat.is_member) {
-            if here.len() == count {
-                return (here, Some(key));
-            }
-            here.push(Who::clone(&seat.who));
-        }
-        (here, None)
-    }
-
     /// Panics under the lock, as no code of ours should.
     #[cfg(test)]
     pub(crate) fn break_order(&self) {
@@ -353,7 +337,8 @@ impl State {
 
     /// The reader is heard of: if it was the last that the sweep waited for, the next one begins.
     fn check_in(&mut self, key: usize, wakes: &mut Wakes) {
-        if std::mem::take(&mut self.reader(key).owes) {
+        let owed = self.seats[key].reader.as_mut().is_some_and(|reader| std::mem::take(&mut reader.owes));
+        if owed {
             self.readers.check_in();
             if !self.readers.are_sweeping() && self.log.published() < self.log.head() {
                 self.sweep(wakes);
@@ -372,8 +357,9 @@ impl State {
 
     /// Moves the cursor past bytes that the reader's connection took.
     fn pass(&mut self, key: usize, taken_bytes: usize, wakes: &mut Wakes) {
-        if taken_bytes > 0 {
-            let reader = self.reader(key);
+        if taken_bytes > 0
+            && let Some(reader) = &mut self.seats[key].reader
+        {
             let from = reader.cursor;
             reader.cursor = from.plus(taken_bytes);
             let to = reader.cursor;
@@ -500,18 +486,18 @@ impl Member {
     ///
     /// # Errors
     ///
-    /// [`Closed`] when the room has ended meanwhile; nothing was said.
+    /// [`Closed`] when the room has ended meanwhile, or for this member, who has left or not entered; nothing was said.
     ///
     /// # Panics
     ///
-    /// When `lines` does not end with a line feed or is longer than a turn, and for who has not entered.
+    /// When `lines` does not end with a line feed or is longer than a turn.
     pub fn say(&mut self, _turn: &mut Turn, lines: &[u8]) -> Result<(), Closed> {
         assert!(lines.len() <= self.room.shared.limits.turn_bytes(), "a turn is bounded");
+        assert_eq!(lines.last(), Some(&b'\n'), "only whole lines are said");
         self.room.shared.change(|state, wakes| {
-            if !state.is_open {
+            if !state.is_open || !state.seats[self.key].is_member {
                 return Err(Closed);
             }
-            assert!(state.seats[self.key].is_member, "only members speak");
             state.append(lines, wakes);
             Ok(())
         })
@@ -548,6 +534,27 @@ impl Member {
         })?;
         self.who = new;
         Ok(())
+    }
+
+    /// A slice of the roster: up to `count` members from place `from` on, and the place to go on from, if any is left.
+    ///
+    /// Places are reused, so who enters or leaves between two slices may be in the list or not; everyone else is, once. Who
+    /// listens to this reads nothing else meanwhile, so no sweep waits for it.
+    pub(crate) fn present(&mut self, from: usize, count: usize) -> (Vec<Who>, Option<usize>) {
+        let key = self.key;
+        self.room.shared.change(|state, wakes| {
+            state.check_in(key, wakes);
+            let mut here = Vec::new();
+            for key in from..state.seats.capacity() {
+                if let Some(seat) = state.seats.get(key).filter(|seat| seat.is_member) {
+                    if here.len() == count {
+                        return (here, Some(key));
+                    }
+                    here.push(Who::clone(&seat.who));
+                }
+            }
+            (here, None)
+        })
     }
 
     /// Gives up the place in the queue for a turn, if it has one: those behind move up.
@@ -608,18 +615,18 @@ impl Member {
         })
     }
 
-    /// Passes `taken_bytes` of the last batch and nothing else: before the reader yields.
+    /// Passes `taken_bytes` of the last batch and nothing else: before the reader yields. Nothing for who does not read.
     ///
     /// # Panics
     ///
-    /// When they are more than there were, or for who does not read.
+    /// When they are more than there were.
     pub fn pass(&mut self, taken_bytes: usize) {
         let key = self.key;
         self.room.shared.change(|state, wakes| state.pass(key, taken_bytes, wakes));
     }
 
     /// Passes `taken_bytes` and notes that the connection takes no more: `waker` is woken when the reader comes to be in
-    /// the way. Returns whether it is already.
+    /// the way. Returns whether it is already; who does not read never is.
     ///
     /// # Panics
     ///
@@ -627,6 +634,9 @@ impl Member {
     pub fn block(&mut self, taken_bytes: usize, waker: &Waker) -> bool {
         let key = self.key;
         self.room.shared.change(|state, wakes| {
+            if state.seats[key].reader.is_none() {
+                return false;
+            }
             state.pass(key, taken_bytes, wakes);
             state.unpark(key);
             state.check_in(key, wakes);
@@ -640,14 +650,10 @@ impl Member {
     ///
     /// Law 6 binds the caller: patience is zero, or the reader's account is spent and its connection has just taken nothing
     /// again.
-    ///
-    /// # Panics
-    ///
-    /// For who does not read.
     pub fn let_go(&mut self) -> Option<LetGo> {
         let key = self.key;
         self.room.shared.change(|state, wakes| {
-            let reader = state.seats[key].reader.as_ref().expect("only readers are let go");
+            let reader = state.seats[key].reader.as_ref()?;
             let (from, end) = (reader.cursor, reader.end);
             if from >= state.pressed_until {
                 return None;

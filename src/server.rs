@@ -113,6 +113,8 @@ where
         tasks.spawn(accepting.run(listener, stopped.clone()));
     }
     drop(stopped);
+    // Should this future be dropped, the room closes before its members go one by one: no departures are told (law 4).
+    let _closing = CloseOnDrop(room.clone());
 
     // Biased: that the end was asked for outweighs that something ended by itself; neither comes twice.
     let ended = tokio::select! {
@@ -134,6 +136,14 @@ where
         "server ended"
     );
     result
+}
+
+struct CloseOnDrop(Room);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 fn flatten(ended: Result<Result<(), Error>, JoinError>) -> Result<(), Error> {

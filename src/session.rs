@@ -99,9 +99,9 @@ impl Session {
         Notice::Unspared.write(self.wire.lang, told);
     }
 
-    /// Bytes of input held.
-    pub(crate) fn held_bytes(&self) -> usize {
-        self.splitter.held_bytes()
+    /// Memory that the input held takes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.splitter.memory_bytes()
     }
 
     /// Whether a line has begun that has not ended.
@@ -223,7 +223,8 @@ mod tests {
             while let Some(effect) = session.finish(WHO, &mut answer) {
                 effects.push(effect);
             }
-            prop_assert_eq!(session.held_bytes(), 0);
+            prop_assert_eq!(session.next(WHO, &mut &b""[..], &mut answer), None);
+            prop_assert_eq!(session.memory_bytes(), 0);
             let (expected_effects, expected) = meaning(&input, wire);
             prop_assert_eq!(effects, expected_effects);
             prop_assert_eq!(answer.said, expected.said);

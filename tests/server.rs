@@ -6,6 +6,8 @@ use std::future::{pending, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,14 +20,19 @@ use tokio::time::Instant;
 use unisono::limits::FOREVER;
 use unisono::{Lang, Limits, Listener, Room, Wire, server};
 
-/// A stream in memory that panics when it reads a certain byte.
-struct Stream(DuplexStream);
+/// A stream in memory that panics when it reads a certain byte, counts how often it is asked to write, and takes no more
+/// than so many bytes at once.
+struct Stream {
+    inner: DuplexStream,
+    write_polls: Arc<AtomicUsize>,
+    bytes_per_write: usize,
+}
 
 const BOOM: u8 = 0xFF;
 
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut self.0).poll_read(cx, buffer);
+        let result = Pin::new(&mut self.inner).poll_read(cx, buffer);
         assert!(!buffer.filled().contains(&BOOM), "a planted panic");
         result
     }
@@ -33,15 +40,17 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        self.write_polls.fetch_add(1, Ordering::Relaxed);
+        let most = bytes.len().min(self.bytes_per_write);
+        Pin::new(&mut self.inner).poll_write(cx, &bytes[..most])
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
 
@@ -74,6 +83,7 @@ struct Server {
     incoming: mpsc::UnboundedSender<io::Result<Stream>>,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Result<(), server::Error>>,
+    write_polls: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -84,13 +94,19 @@ impl Server {
         let shutdown = async { drop(stopped.await) };
         let listener = Memory { incoming: listener, port: 0 };
         let running = tokio::spawn(server::run(vec![listener], room.clone(), shutdown));
-        Self { room, incoming, stop: Some(stop), running }
+        Self { room, incoming, stop: Some(stop), running, write_polls: Arc::default() }
     }
 
     /// A connection whose two directions hold so many bytes each.
     fn connect(&self, buffer_bytes: usize) -> Client {
+        self.connect_throttled(buffer_bytes, usize::MAX)
+    }
+
+    /// As `connect`; the server can write only so many bytes at once, but as often as it likes.
+    fn connect_throttled(&self, buffer_bytes: usize, bytes_per_write: usize) -> Client {
         let (ours, theirs) = tokio::io::duplex(buffer_bytes);
-        self.incoming.send(Ok(Stream(theirs))).expect("the server accepts");
+        let stream = Stream { inner: theirs, write_polls: Arc::clone(&self.write_polls), bytes_per_write };
+        self.incoming.send(Ok(stream)).expect("the server accepts");
         Client(BufReader::new(ours))
     }
 
@@ -352,9 +368,12 @@ async fn dropping_the_server_ends_everything_it_started() {
     let server = Server::start(Limits::default());
     let mut member = server.connect(1 << 16);
     member.expect("Welcome 10.0.0.1:1\n").await;
+    let _other = server.connect(1 << 16);
+    member.expect("10.0.0.1:2 joined\n").await;
     server.running.abort();
     assert!(server.running.await.expect_err("it was aborted").is_cancelled());
-    assert_eq!(member.rest().await, "", "the stream ends");
+    let rest = member.rest().await;
+    assert!(["", "-- server is stopping\n"].contains(&&*rest), "the stream ends, and no departure is told: {rest:?}");
     assert_eq!(server.room.tally().seats, 0);
 }
 
@@ -398,4 +417,88 @@ async fn answers_are_not_piled_up_for_who_does_not_read_them() {
     drop(questions);
     server.end().await;
     assert!(reading.await.expect("it ends") > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn farewell_to_a_connection_that_is_just_full_harms_nobody() {
+    let mut server = Server::start(Limits::default());
+    let mut reader = server.connect(1 << 16);
+    reader.expect("Welcome 10.0.0.1:1\n").await;
+    let _full = server.connect("Welcome 10.0.0.1:2\n".len());
+    reader.expect("10.0.0.1:2 joined\n").await;
+    drop(server.stop.take());
+    assert_eq!(reader.rest().await, "-- server is stopping\n");
+    (&mut server.running).await.expect("no panic").expect("in order");
+    assert_eq!(server.room.tally().seats, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_spins_while_a_parked_sender_is_shut_down() {
+    let mut server = Server::start(Limits { patience: FOREVER, ..small() });
+    let (_deaf, mut mouth) = tokio::io::split(server.connect(1024).0.into_inner());
+    tokio::spawn(
+        async move { while mouth.write_all(&[b'y'; 80]).await.is_ok() && mouth.write_all(b"\n").await.is_ok() {} },
+    );
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(server.room.tally().senders_parked, 1);
+    drop(server.stop.take());
+    let before = server.write_polls.load(Ordering::Relaxed);
+    (&mut server.running).await.expect("no panic").expect("in order");
+    let polls = server.write_polls.load(Ordering::Relaxed) - before;
+    assert!(polls < 20, "{polls} writes were tried in 5 s of grace");
+}
+
+#[tokio::test(start_paused = true)]
+async fn member_whose_output_never_ends_is_heard() {
+    let server = Server::start(Limits { backlog_bytes: 1 << 20, ..Limits::default() });
+    let (mut ears, mut mouth) = tokio::io::split(server.connect_throttled(1 << 20, 16).0.into_inner());
+    tokio::spawn(async move { tokio::io::copy(&mut ears, &mut tokio::io::sink()).await });
+    let mut witness = server.connect(1 << 20);
+    witness.expect("Welcome 10.0.0.1:2\n").await;
+    for _ in 0..2 {
+        let (mut ears, mut mouth) = tokio::io::split(server.connect(1 << 20).0.into_inner());
+        tokio::spawn(async move { tokio::io::copy(&mut ears, &mut tokio::io::sink()).await });
+        tokio::spawn(async move {
+            while mouth.write_all(&[b'z'; 8000]).await.is_ok() && mouth.write_all(b"\n").await.is_ok() {}
+        });
+    }
+    while !witness.line().await.starts_with("10.0.0.1:4: z") {}
+    mouth.write_all(b"HELLO\n").await.expect("the stream lives");
+    let mut lines = 0;
+    while witness.line().await != "10.0.0.1:1: HELLO\n" {
+        lines += 1;
+        assert!(lines < 20_000, "160 MB were said by others, and not a word heard");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn asking_who_is_here_earns_no_patience() {
+    let limits = Limits { backlog_bytes: 16 * 1024, line_bytes_max: 100, ..Limits::default() };
+    let b = limits.backlog_bytes as u64;
+    let server = Server::start(limits);
+    let mut sender = server.connect(1 << 16);
+    sender.expect("Welcome 10.0.0.1:1\n").await;
+    let crowd: Vec<Client> = (0..50).map(|_| server.connect(1 << 22)).collect();
+    // It takes a little more than B in every P, and asks all the time, so that most of what it takes is told to it alone.
+    let (mut ears, mut mouth) = tokio::io::split(server.connect(256).0.into_inner());
+    tokio::spawn(async move { while mouth.write_all(b"/who\n").await.is_ok() {} });
+    tokio::spawn(async move {
+        let mut bytes = vec![0; 1720];
+        while ears.read_exact(&mut bytes).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let (mut ears, mut mouth) = tokio::io::split(sender.0.into_inner());
+    tokio::spawn(async move { tokio::io::copy(&mut ears, &mut tokio::io::sink()).await });
+    tokio::spawn(async move {
+        while mouth.write_all(&[b'x'; 90]).await.is_ok() && mouth.write_all(b"\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = server.room.tally().said_bytes;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let said = server.room.tally().said_bytes - before;
+    assert!(said >= 29 * b * 15 / 16, "law 6 (a): {said} bytes in 30 P, where {} are due", 29 * b);
+    drop(crowd);
 }

@@ -2,3 +2,4 @@
 #![cfg(not(loom))]
 
 pub mod network;
+pub mod random;

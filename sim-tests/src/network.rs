@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use unisono::Listener;
 
+pub mod simnet;
+
 /// A listener on turmoil's network. Bind it inside a simulated host.
 pub struct Turmoil(turmoil::net::TcpListener);
 

@@ -1,0 +1,658 @@
+//! Whether a run kept the laws: decided from its [history](crate::history) alone, by one who has never seen the server.
+//!
+//! The one idea: what a client sees is a slice of the one order without gaps, as it is told how long each gap is. So the
+//! views of all clients are laid over one another (`judge/merge.rs`), which rebuilds the order or shows who contradicts
+//! whom; then the order is told line by line against what the members sent (`judge/story.rs`); then the room's own numbers
+//! are held against the limits (`judge/numbers.rs`). All of it is near-linear in the lines received.
+//!
+//! The judge is in doubt for the accused: where a history leaves open whether a law was broken, it was not. Excuses are
+//! facts, too: a connection that broke, a reader that paused, a server that was asked to end, places that nobody saw.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use self::merge::{Part, Source, wide};
+use self::story::{Of, Story};
+use self::view::{Life, View};
+use self::wire::Kind;
+use crate::history::{Client, History};
+
+mod merge;
+mod numbers;
+mod story;
+mod view;
+mod wire;
+
+pub use numbers::judge_patience;
+
+/// The nine laws, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Law {
+    /// Any two readers see the lines that both see in the same order.
+    OneOrder,
+    /// A reader gets every line, or is told how many it missed, and where.
+    NoHoles,
+    /// A line was said once, by the member it names, and arrives whole.
+    TrueLines,
+    /// Welcome, arrival, lines, departure: in this order, and one of each.
+    Brackets,
+    /// What is seen is in the sequence, and what is said before the end is seen.
+    EchoIsReceipt,
+    /// No reader holds up the room for longer than its due, and none that keeps up misses anything.
+    BoundedPatience,
+    /// The room holds no more than it may.
+    BoundedMemory,
+    /// When all goes quiet, everyone has everything.
+    NoLostWake,
+    /// What was a connection's goes with it.
+    NothingLeftBehind,
+}
+
+impl fmt::Display for Law {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OneOrder => "one order",
+            Self::NoHoles => "no holes",
+            Self::TrueLines => "true lines",
+            Self::Brackets => "brackets",
+            Self::EchoIsReceipt => "echo is receipt",
+            Self::BoundedPatience => "bounded patience",
+            Self::BoundedMemory => "bounded memory",
+            Self::NoLostWake => "no lost wake",
+            Self::NothingLeftBehind => "nothing left behind",
+        })
+    }
+}
+
+/// All that is judged, each under its law.
+///
+/// - `all-see-one-order`: what two readers both see, they see in the same order.
+/// - `senders-order-is-kept`: lines of one member stand in the order in which it sent them.
+/// - `no-line-is-missing`: between a reader's first line and its last there is every line that others see there.
+/// - `missed-counts-are-exact`: a notice of N lines missed stands in the place of exactly N lines.
+/// - `entering-is-atomic`: a newcomer's view begins right behind its arrival: nothing from before, nothing left out.
+/// - `own-brackets-are-for-others`: nobody is told of its own arrival or departure.
+/// - `every-line-was-said`: a line was sent by the member it names, byte for byte after cleaning, under the name it had then.
+/// - `every-line-was-said-once`: no line is in the order, or comes to a reader, more often than it was sent.
+/// - `said-lines-are-a-prefix`: what is said of a member's lines is a prefix of them, refused ones apart.
+/// - `lines-are-whole`: a stream ends amid a line only if it broke, or its reader stalled, or the server ended.
+/// - `partial-lines-are-never-said`: a line that was never ended, neither by a line feed nor by the input's end, is not said.
+/// - `notices-are-known`: what begins with `-- ` is a whole notice of the protocol.
+/// - `welcome-first`: the first line is the welcome, of the right address, and there is one; or a refusal.
+/// - `one-arrival-first`: a member arrives once, before all that it says, right where its own view begins.
+/// - `one-departure-last`: a member departs once, after all that it says.
+/// - `strangers-are-told-to-nobody`: who never connected or was not let in is never told of.
+/// - `no-departures-at-the-end`: when the server ends, streams end and no departures are told.
+/// - `one-name-one-member`: nobody takes a name that another member has.
+/// - `all-is-said-before-the-end`: after a clean end of input or `/quit`, all lines before it are said before the departure.
+/// - `end-is-the-departure`: a stream that ends cleanly ends at its own departure: everything before it, nothing after.
+/// - `no-end-without-cause`: the server ends no stream of a member that did not end its input, stall or dawdle.
+/// - `room-moves-on`: while there is demand, the room takes at least (T/P - 1) x B, to within an eighth.
+/// - `steady-readers-miss-nothing`: whose connection drains at B per P or faster is never let go.
+/// - `let-go-only-when-full`: a reader is let go only when the room is full, and never with endless patience.
+/// - `backlog-is-bounded`: the room holds at most B, a segment, two turns and the departures.
+/// - `partial-lines-are-bounded`: partial lines take at most their total and one read.
+/// - `quiet-readers-have-everything`: at the quiet end each of the core has been welcomed, and has all up to the head or its end.
+/// - `quiet-senders-have-said-everything`: at the quiet end all that the core had sent is said.
+/// - `quiet-room-holds-nothing`: at the quiet end nobody has anything still to read.
+/// - `the-gone-have-departed`: whose connection is over has departed within the bounds of keepalive and stall.
+/// - `the-stalled-are-closed`: who takes nothing for the stall limit with much due to it has departed.
+/// - `tally-counts-who-is-there`: at the quiet end the room counts as members those who are.
+/// - `nothing-is-left`: when the server has ended there are no members, seats, bytes held or partial lines.
+pub const INVARIANTS: &[(&str, Law)] = &[
+    ("all-see-one-order", Law::OneOrder),
+    ("senders-order-is-kept", Law::OneOrder),
+    ("no-line-is-missing", Law::NoHoles),
+    ("missed-counts-are-exact", Law::NoHoles),
+    ("entering-is-atomic", Law::NoHoles),
+    ("own-brackets-are-for-others", Law::NoHoles),
+    ("every-line-was-said", Law::TrueLines),
+    ("every-line-was-said-once", Law::TrueLines),
+    ("said-lines-are-a-prefix", Law::TrueLines),
+    ("lines-are-whole", Law::TrueLines),
+    ("partial-lines-are-never-said", Law::TrueLines),
+    ("notices-are-known", Law::TrueLines),
+    ("welcome-first", Law::Brackets),
+    ("one-arrival-first", Law::Brackets),
+    ("one-departure-last", Law::Brackets),
+    ("strangers-are-told-to-nobody", Law::Brackets),
+    ("no-departures-at-the-end", Law::Brackets),
+    ("one-name-one-member", Law::Brackets),
+    ("all-is-said-before-the-end", Law::EchoIsReceipt),
+    ("end-is-the-departure", Law::EchoIsReceipt),
+    ("no-end-without-cause", Law::EchoIsReceipt),
+    ("room-moves-on", Law::BoundedPatience),
+    ("steady-readers-miss-nothing", Law::BoundedPatience),
+    ("let-go-only-when-full", Law::BoundedPatience),
+    ("backlog-is-bounded", Law::BoundedMemory),
+    ("partial-lines-are-bounded", Law::BoundedMemory),
+    ("quiet-readers-have-everything", Law::NoLostWake),
+    ("quiet-senders-have-said-everything", Law::NoLostWake),
+    ("quiet-room-holds-nothing", Law::NoLostWake),
+    ("the-gone-have-departed", Law::NothingLeftBehind),
+    ("the-stalled-are-closed", Law::NothingLeftBehind),
+    ("tally-counts-who-is-there", Law::NothingLeftBehind),
+    ("nothing-is-left", Law::NothingLeftBehind),
+];
+
+/// A law broken, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which law.
+    pub law: Law,
+    /// Which of [`INVARIANTS`].
+    pub invariant: &'static str,
+    /// Whom it concerns, the likely culprit first.
+    pub clients: Vec<Client>,
+    /// The line in question, escaped and shortened.
+    pub line: Option<String>,
+    /// When it was seen.
+    pub at: Option<Duration>,
+    /// What is wrong, in words.
+    pub detail: String,
+}
+
+/// What is known beside the history, by whoever made the plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Spans in which somebody always had something to say, and the machine kept up.
+    pub demand: Vec<(Duration, Duration)>,
+    /// Whose connections drained at B per P or faster all the time.
+    pub steady: Vec<Client>,
+    /// Of whose [reset](crate::history::Event::Reset) the server learns at once: no partition stood between.
+    pub told_at_once: Vec<Client>,
+    /// More than the network and the system hold on the way to a client that does not read.
+    pub buffers_bytes: usize,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self { demand: Vec::new(), steady: Vec::new(), told_at_once: Vec::new(), buffers_bytes: 16 * 1024 * 1024 }
+    }
+}
+
+/// Memory for partial lines may be spent, and then lines are refused and torn.
+fn is_short_of_memory(history: &History) -> bool {
+    let clients = 1 + history.records.iter().map(|record| record.client).max().unwrap_or(0);
+    let limits = &history.rules.limits;
+    limits.partial_bytes_total < clients.saturating_mul(limits.line_stored_bytes_max().saturating_add(READ_BYTES))
+}
+
+/// One place of the order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Which life of the server.
+    pub life: usize,
+    /// What it is.
+    pub what: What,
+    /// Whose it is, if anybody saw it.
+    pub client: Option<Client>,
+    /// When it was first seen.
+    pub at: Option<Duration>,
+    /// How many clients received it.
+    pub seen_by: usize,
+}
+
+/// What stands in a place of the order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A line, as the room saw it.
+    Said {
+        /// Under which name.
+        who: String,
+        /// Without the name.
+        text: Vec<u8>,
+    },
+    /// Somebody came.
+    Arrival,
+    /// Somebody went.
+    Departure {
+        /// Under which name; empty if nobody was told.
+        who: String,
+    },
+    /// Somebody took a name.
+    Renamed {
+        /// The name from here on.
+        new: String,
+    },
+    /// Nobody saw this line: all that were there missed it.
+    Unseen,
+}
+
+/// The one order, rebuilt. Lives of the server follow one another; so do parts that no reader saw both of, with an
+/// [`Unseen`](What::Unseen) between.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    /// Every place of it.
+    pub entries: Vec<Entry>,
+}
+
+/// What one read may hold beyond a total.
+const READ_BYTES: usize = 16 * 1024;
+
+/// When nothing has been said for so long, all is quiet.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// What anything may take that needs no waiting, on the slowest of links.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// By when keepalive finds a vanished peer.
+const KEEPALIVE: Duration = Duration::from_secs(90);
+
+/// Judges a history.
+///
+/// # Errors
+///
+/// Every [`Violation`] that was found, the most telling first. Where one follows from another both may be named.
+pub fn judge(history: &History) -> Result<Order, Vec<Violation>> {
+    judge_with(history, &Facts::default())
+}
+
+/// Judges a history of which more is known.
+///
+/// # Errors
+///
+/// As [`judge`].
+pub fn judge_with(history: &History, facts: &Facts) -> Result<Order, Vec<Violation>> {
+    let mut wrong = Vec::new();
+    let lives = Life::all(history);
+    let is_short_of_memory = is_short_of_memory(history);
+    let views = View::all(history, &lives, is_short_of_memory, &mut wrong);
+    for view in &views {
+        view.check_own(history.rules.wire.lang, &mut wrong);
+    }
+    let mut order = Order::default();
+    for (number, life) in lives.iter().enumerate() {
+        let members = (0..views.len()).filter(|&view| views[view].life == number).collect();
+        let case = Case { history, facts, is_short_of_memory, number, life, views: &views, members };
+        case.judge(&mut order, &mut wrong);
+    }
+    numbers::check_samples(history, &lives, &views, &mut wrong);
+    wrong.extend(judge_patience(history, &facts.demand));
+    let mut known = BTreeSet::new();
+    wrong.retain(|violation| known.insert((violation.invariant, violation.clients.first().copied())));
+    if wrong.is_empty() { Ok(order) } else { Err(wrong) }
+}
+
+/// One life of the server.
+struct Case<'a> {
+    history: &'a History,
+    facts: &'a Facts,
+    is_short_of_memory: bool,
+    number: usize,
+    life: &'a Life,
+    views: &'a [View],
+    /// The views of those who were connected in this life.
+    members: Vec<usize>,
+}
+
+/// A part of the order, and what it tells.
+struct Told {
+    part: Part,
+    story: Story,
+}
+
+impl Told {
+    fn place(&self, step: usize) -> i64 {
+        self.part.low + wide(step)
+    }
+}
+
+impl Case<'_> {
+    fn judge(&self, order: &mut Order, wrong: &mut Vec<Violation>) {
+        let lang = self.history.rules.wire.lang;
+        let before = wrong.len();
+        let mut parts = merge::rebuild(self.views, &self.members, lang, wrong);
+        if parts.iter().any(|part| part.is_disputed) {
+            self.look_closer(before, wrong);
+            return;
+        }
+        parts.sort_by_key(|part| part.begins.keys().map(|&view| self.views[view].connected).min());
+        let mut told = Vec::new();
+        for mut part in parts {
+            let clean: BTreeSet<usize> =
+                part.begins.keys().copied().filter(|&view| self.is_clean(view, &part)).collect();
+            part.take_leave(self.views, &clean, lang, wrong);
+            let is_in_time = |view: &usize| self.views[*view].left().is_some() && !self.views[*view].is_late;
+            let all_said = clean.iter().copied().filter(is_in_time).collect();
+            let steps = story::steps_of_part(self.views, &part);
+            let story = story::tell(self.views, &self.members, &steps, Of::Order, &all_said, lang, wrong);
+            told.push(Told { part, story });
+        }
+        for told in &told {
+            self.check_departures(told, wrong);
+            self.check_let_go(told, wrong);
+        }
+        self.check_once(&told, wrong);
+        self.check_causes(&told, wrong);
+        self.check_quiet(&told, wrong);
+        for told in &told {
+            self.write(told, order);
+        }
+    }
+
+    /// Two views contradict each other. Perhaps one of them is wrong by itself: then that is what to say.
+    fn look_closer(&self, before: usize, wrong: &mut Vec<Violation>) {
+        let lang = self.history.rules.wire.lang;
+        let mut closer = Vec::new();
+        for &member in &self.members {
+            let steps = story::steps_of_view(&self.views[member], member);
+            story::tell(self.views, &self.members, &steps, Of::View(member), &BTreeSet::new(), lang, &mut closer);
+        }
+        if !closer.is_empty() {
+            wrong.truncate(before);
+            wrong.append(&mut closer);
+        }
+    }
+
+    /// When the others had seen the line with this number of the view, or what came behind its last.
+    fn seen(&self, part: &Part, view: usize, number: usize) -> Option<Duration> {
+        let begin = *part.begins.get(&view)?;
+        let lines = &self.views[view].lines;
+        let place = lines.get(number).map_or(self.views[view].len(), |line| line.place);
+        part.slot(begin + place)?.seen_but_by(view)
+    }
+
+    /// Everything up to its end may be asked of this view.
+    fn is_clean(&self, number: usize, part: &Part) -> bool {
+        let view = &self.views[number];
+        view.has_clean_end(self.life)
+            && (view.left().is_some() || view.is_late)
+            && !self.is_short_of_memory
+            && !view.may_have_stalled(self.history, |line| self.seen(part, number, line))
+    }
+
+    /// Nobody reads on behind its departure; and when the server was asked to end, only those depart who had a cause before.
+    fn check_departures(&self, told: &Told, wrong: &mut Vec<Violation>) {
+        for (&number, &(step, at)) in &told.story.departed {
+            let view = &self.views[number];
+            let source = told.part.slots[step].source;
+            let line = Part::line(self.views, source).unwrap_or_default();
+            let last = told.part.begins.get(&number).and_then(|begin| view.lines.last().map(|last| begin + last.place));
+            if last.is_some_and(|last| last > told.place(step)) {
+                let blame = Violation::of("end-is-the-departure", &[view.client]).line(line).at(at);
+                wrong.push(blame.because("it received lines from behind its departure".to_owned()));
+            }
+            let Some(stopping) = self.life.stopping else { continue };
+            let had_cause = view.is_late
+                || [view.left(), view.gone()].into_iter().flatten().any(|cause| cause <= stopping)
+                || self.is_short_of_memory;
+            let active = view.reads.last().copied().max(view.input.acts.last().map(|act| act.at)).unwrap_or_default();
+            let may_be_lost = at.saturating_sub(active) >= self.history.rules.limits.stall.min(KEEPALIVE) / 2;
+            if matches!(source, Source::Line(..)) && at >= stopping && !had_cause && !may_be_lost {
+                let blame = Violation::of("no-departures-at-the-end", &[view.client]).line(line).at(at);
+                wrong.push(blame.because("the server was ending, and nothing else had happened to it".to_owned()));
+            }
+        }
+    }
+
+    /// A reader in the way was at least nearly a backlog behind.
+    fn check_let_go(&self, told: &Told, wrong: &mut Vec<Violation>) {
+        let limits = &self.history.rules.limits;
+        let slack = numbers::segment_bytes(limits) + 3 * limits.turn_bytes() + limits.line_stored_bytes_max();
+        let least = limits.backlog_bytes.saturating_sub(slack);
+        for (&number, begin) in &told.part.begins {
+            let view = &self.views[number];
+            for run in &view.runs {
+                let places = begin + run.place..begin + run.place + run.lines;
+                let bytes = |place| match told.part.slot(place).and_then(|slot| Part::line(self.views, slot.source)) {
+                    Some(line) => line.len() + 1,
+                    None => limits.line_stored_bytes_max(),
+                };
+                let is_short = || places.map(bytes).sum::<usize>() < least;
+                let may_be_cut = view.left().is_some() && run.before == view.lines.len();
+                if limits.patience == unisono::limits::FOREVER || (!may_be_cut && is_short()) {
+                    let blame = Violation::of("let-go-only-when-full", &[view.client]).at(run.at);
+                    let detail = format!("it missed {} lines, of less than {least} bytes", run.lines);
+                    wrong.push(blame.because(detail));
+                }
+            }
+        }
+        for number in told.part.begins.keys() {
+            let view = &self.views[*number];
+            if let Some(run) = view.runs.first().filter(|_| self.facts.steady.contains(&view.client)) {
+                let blame = Violation::of("steady-readers-miss-nothing", &[view.client]).at(run.at);
+                wrong.push(blame.because(format!("it missed {} lines", run.lines)));
+            }
+        }
+    }
+
+    /// Nobody arrives or departs in two parts.
+    fn check_once(&self, told: &[Told], wrong: &mut Vec<Violation>) {
+        let mut once = BTreeSet::new();
+        for told in told {
+            for (invariant, member) in (told.story.arrived.keys().map(|member| ("one-arrival-first", *member)))
+                .chain(told.story.departed.keys().map(|member| ("one-departure-last", *member)))
+            {
+                if !once.insert((invariant, member)) {
+                    let blame = Violation::of(invariant, &[self.views[member].client]);
+                    wrong.push(blame.because("it is told of twice, to readers who never met".to_owned()));
+                }
+            }
+        }
+    }
+
+    /// The server ends nobody's stream without a cause.
+    fn check_causes(&self, told: &[Told], wrong: &mut Vec<Violation>) {
+        for &number in &self.members {
+            let view = &self.views[number];
+            let Some(ended) = view.received_end.filter(|_| view.is_welcomed && !view.is_broken()) else { continue };
+            let has_cause = view.left().is_some_and(|left| left <= ended)
+                || view.is_late
+                || self.life.over().is_some_and(|over| over <= ended)
+                || self.is_short_of_memory;
+            let part = told.iter().map(|told| &told.part).find(|part| part.begins.contains_key(&number));
+            let seen = |line| part.and_then(|part| self.seen(part, number, line));
+            if !has_cause && !view.may_have_stalled(self.history, seen) {
+                let blame = Violation::of("no-end-without-cause", &[view.client]).at(ended);
+                wrong.push(blame.because("its stream was ended, and it had done nothing for that".to_owned()));
+            }
+        }
+    }
+
+    /// Law 8, and what of law 9 shows from outside.
+    fn check_quiet(&self, told: &[Told], wrong: &mut Vec<Violation>) {
+        let Some(healed) = &self.history.healed else { return };
+        let (end, settled) = (healed.end, healed.end.saturating_sub(SLACK));
+        let is_over = self.life.over().is_some_and(|over| over <= end);
+        if is_over
+            || self.life.started > settled
+            || self.members.iter().all(|&view| self.views[view].connected > settled)
+        {
+            return;
+        }
+        let quiet_since = end.saturating_sub(QUIET).max(healed.at.min(settled));
+        let is_core = |view: &View| healed.core.contains(&view.client);
+        let mut here = Vec::new();
+        for &number in self.members.iter().filter(|&&number| is_core(&self.views[number])) {
+            let view = &self.views[number];
+            let mut blame = |invariant, detail: &str| {
+                wrong.push(Violation::of(invariant, &[view.client]).at(end).because(detail.to_owned()));
+            };
+            if view.reset.is_some_and(|at| at <= end) || view.is_refused || view.connected > settled {
+                continue;
+            }
+            let has_cause = view.left().is_some() || view.is_late;
+            match view.received_error.filter(|at| *at <= end) {
+                Some(at) if at > healed.at && !has_cause && !view.may_have_stalled(self.history, |_| None) => {
+                    blame("no-end-without-cause", "its connection was broken, which it had not done");
+                }
+                _ => {}
+            }
+            if view.gone().is_some_and(|gone| gone <= end) {
+                continue;
+            }
+            if !view.is_welcomed {
+                blame("quiet-readers-have-everything", "it was never welcomed");
+            } else if view.left().is_some_and(|left| left <= quiet_since) {
+                blame("quiet-readers-have-everything", "it has left, and its stream does not end");
+            } else if view.left().is_none_or(|left| left > end) {
+                here.push(number);
+            }
+        }
+        self.check_core(told, &here, quiet_since, wrong);
+        for told in told {
+            self.check_gone(told, &here, wrong);
+        }
+    }
+
+    /// Those of the core who are still here have everything, and have said everything.
+    fn check_core(&self, told: &[Told], here: &[usize], quiet_since: Duration, wrong: &mut Vec<Violation>) {
+        let Some(healed) = &self.history.healed else { return };
+        let (end, settled) = (healed.end, healed.end.saturating_sub(SLACK));
+        let mut seen = 0;
+        let mut apart = Vec::new();
+        for told in told {
+            let placed = || here.iter().filter_map(|&number| Some((number, *told.part.begins.get(&number)?)));
+            let reach = |number: usize, begin: i64| begin + self.views[number].reach(end);
+            let is_sure = |number: usize| !self.views[number].ends_missing();
+            let sure =
+                placed().filter(|(number, _)| is_sure(*number)).map(|(number, begin)| reach(number, begin)).max();
+            let head = told.part.head(settled);
+            if let Some((first, _)) = placed().next() {
+                apart.push(first);
+            }
+            for (number, begin) in placed() {
+                seen += 1;
+                let (view, reach) = (&self.views[number], reach(number, begin));
+                let detail = format!("its view ends {} lines before the head", head.max(sure.unwrap_or(head)) - reach);
+                if reach < head {
+                    let next = told.part.slot(reach).and_then(|slot| Part::line(self.views, slot.source));
+                    let blame = Violation::of("quiet-readers-have-everything", &[view.client]).at(end);
+                    wrong.push(blame.line(next.unwrap_or_default()).because(detail));
+                } else if !is_sure(number) && sure.is_some_and(|sure| reach > sure && sure >= head) {
+                    let blame = Violation::of("missed-counts-are-exact", &[view.client]).at(end);
+                    wrong.push(blame.because("it missed more lines than there were".to_owned()));
+                }
+            }
+        }
+        // Who shares nothing with the others must at least have seen the arrivals of those who came later.
+        let may_have_missed = here.iter().any(|&number| !self.views[number].runs.is_empty());
+        if !may_have_missed && (apart.len() > 1 || (seen < here.len() && here.len() > 1)) {
+            let is_placed = |number: &usize| told.iter().any(|told| told.part.begins.contains_key(number));
+            let lonely = here.iter().copied().filter(|number| !is_placed(number)).chain(apart.iter().skip(1).copied());
+            let clients: Vec<Client> =
+                lonely.chain(apart.first().copied()).map(|number| self.views[number].client).collect();
+            let blame = Violation::of("quiet-readers-have-everything", &clients).at(end);
+            wrong.push(blame.because("these are in the room and have never heard of each other".to_owned()));
+        }
+        for &number in here {
+            let view = &self.views[number];
+            let is_quiet = view.input.acts.last().is_none_or(|act| act.at <= quiet_since);
+            let nowhere = wide(view.input.acts.iter().filter(|act| matches!(act.what, wire::What::Say { .. })).count());
+            let unsaid = told.iter().find_map(|told| told.story.unsaid.get(&number)).copied();
+            let is_told = told.iter().any(|told| told.part.begins.contains_key(&number));
+            let unsaid = unsaid.unwrap_or(if is_told { 0 } else { nowhere - view.unspared });
+            if is_quiet && unsaid > 0 && !view.is_late {
+                let blame = Violation::of("quiet-senders-have-said-everything", &[view.client]).at(end);
+                wrong.push(blame.because(format!("{unsaid} of the lines that it sent were never said")));
+            }
+        }
+    }
+
+    /// Who is gone has departed, to the knowledge of those of the core who are here.
+    fn check_gone(&self, told: &Told, here: &[usize], wrong: &mut Vec<Violation>) {
+        let Some(healed) = &self.history.healed else { return };
+        let (end, settled) = (healed.end, healed.end.saturating_sub(SLACK));
+        let is_witness = |number: &usize| told.part.begins.contains_key(number) && self.views[*number].runs.is_empty();
+        if !here.iter().any(is_witness) {
+            return;
+        }
+        let stall = self.history.rules.limits.stall;
+        let unheard = told
+            .story
+            .departed
+            .iter()
+            .filter(|(_, (step, _))| matches!(told.part.slots[*step].source, Source::Departure(_)));
+        let present = told.story.present.iter().map(|(number, excuses)| (*number, *excuses));
+        for (number, excuses) in present.chain(unheard.map(|(number, _)| (*number, 0))) {
+            let view = &self.views[number];
+            if excuses > 0 {
+                continue;
+            }
+            let vanished = [view.reset, view.received_error].into_iter().flatten().min();
+            let bound = if self.facts.told_at_once.contains(&view.client) { SLACK } else { KEEPALIVE.max(stall) };
+            let vanished = vanished.and_then(|at| at.checked_add(bound));
+            if [view.received_end, vanished].into_iter().flatten().any(|by| by <= settled) {
+                let blame = Violation::of("the-gone-have-departed", &[view.client]).at(end);
+                wrong.push(blame.because("its connection is over, and nobody was told that it left".to_owned()));
+            } else if let Some(by) = self.stalled_by(told, number)
+                && by <= settled
+            {
+                let blame = Violation::of("the-stalled-are-closed", &[view.client]).at(by);
+                wrong.push(blame.because("it took nothing for the stall limit, and is still there".to_owned()));
+            }
+        }
+    }
+
+    /// When the server must have closed this member, as it has not read since long before and much more than buffers hold
+    /// was due to it.
+    fn stalled_by(&self, told: &Told, number: usize) -> Option<Duration> {
+        let view = &self.views[number];
+        let &(from, until) = view.pauses.last()?;
+        let begin = *told.part.begins.get(&number)?;
+        let mut due_bytes = 0;
+        let places = begin + view.reach(from)..;
+        let full = places.map_while(|place| told.part.slot(place)).find(|slot| {
+            due_bytes += Part::line(self.views, slot.source).map_or(0, |line| line.len() + 1);
+            due_bytes > self.facts.buffers_bytes
+        })?;
+        let by = full.first.max(from).checked_add(self.history.rules.limits.stall)?.checked_add(SLACK)?;
+        until.is_none_or(|until| until >= by).then_some(by)
+    }
+
+    fn write(&self, told: &Told, order: &mut Order) {
+        let lang = self.history.rules.wire.lang;
+        let is_seen = |slot: &merge::Slot| slot.source != Source::Unseen;
+        let Some(first) = told.part.slots.iter().position(is_seen) else { return };
+        let last = told.part.slots.iter().rposition(is_seen).unwrap_or(first);
+        let unseen = Entry { life: self.number, what: What::Unseen, client: None, at: None, seen_by: 0 };
+        if order.entries.last().is_some_and(|entry| entry.life == self.number) {
+            order.entries.push(unseen.clone());
+        }
+        for step in first..=last {
+            let slot = &told.part.slots[step];
+            let line = Part::line(self.views, slot.source);
+            let what = match (slot.source, line.map(|line| wire::kind(line, lang))) {
+                (Source::Arrival(_), _) | (_, Some(Kind::Arrival { .. })) => What::Arrival,
+                (Source::Departure(_), _) => What::Departure { who: String::new() },
+                (_, Some(Kind::Departure { who })) => What::Departure { who: who.to_owned() },
+                (_, Some(Kind::Said { who, text })) => What::Said { who: who.to_owned(), text: text.to_vec() },
+                (_, Some(Kind::Renamed { new, .. })) => What::Renamed { new: new.to_owned() },
+                (_, Some(Kind::Strange) | None) => {
+                    order.entries.push(unseen.clone());
+                    continue;
+                }
+            };
+            let client = told.story.whose.get(step).copied().flatten().map(|number| self.views[number].client);
+            order.entries.push(Entry { what, client, at: Some(slot.first), seen_by: slot.seen_by, ..unseen.clone() });
+        }
+    }
+}
+
+impl Order {
+    /// The lines that this client said, in their order.
+    pub fn said_by(&self, client: Client) -> impl Iterator<Item = &[u8]> {
+        self.entries.iter().filter(move |entry| entry.client == Some(client)).filter_map(|entry| match &entry.what {
+            What::Said { text, .. } => Some(&text[..]),
+            _ => None,
+        })
+    }
+
+    /// How many of each thing there are: said, arrivals, departures, names, unseen.
+    pub fn counts(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        for entry in &self.entries {
+            let what = match entry.what {
+                What::Said { .. } => "said",
+                What::Arrival => "arrivals",
+                What::Departure { .. } => "departures",
+                What::Renamed { .. } => "names",
+                What::Unseen => "unseen",
+            };
+            *counts.entry(what).or_default() += 1;
+        }
+        counts
+    }
+}

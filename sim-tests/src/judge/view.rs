@@ -1,0 +1,359 @@
+//! One client's side of the story: what it asked for, what it saw line by line, and how it ended.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher};
+use std::time::Duration;
+
+use super::wire::{self, Input, Told};
+use super::{Law, Violation};
+use crate::history::{Client, Event, History, ServerEvent, seconds, shown};
+
+/// A life of the server.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Life {
+    pub(super) started: Duration,
+    pub(super) stopping: Option<Duration>,
+    /// When it was over, in whatever way.
+    pub(super) ended: Option<Duration>,
+}
+
+impl Life {
+    pub(super) fn all(history: &History) -> Vec<Self> {
+        let mut lives: Vec<Self> = Vec::new();
+        for (at, event) in &history.server {
+            if *event == ServerEvent::Started {
+                lives.push(Self { started: *at, ..Self::default() });
+                continue;
+            }
+            if lives.is_empty() {
+                lives.push(Self::default());
+            }
+            let Some(life) = lives.last_mut() else { continue };
+            match event {
+                ServerEvent::Stopping => life.stopping = Some(*at),
+                ServerEvent::Stopped | ServerEvent::Crashed => life.ended = Some(*at),
+                ServerEvent::Started => {}
+            }
+        }
+        if lives.is_empty() {
+            lives.push(Self::default());
+        }
+        lives
+    }
+
+    /// Since when nothing more is promised.
+    pub(super) fn over(&self) -> Option<Duration> {
+        [self.stopping, self.ended].into_iter().flatten().min()
+    }
+
+    /// Which life something at this time belongs to.
+    pub(super) fn of(lives: &[Self], at: Duration) -> usize {
+        lives.iter().rposition(|life| life.started <= at).unwrap_or(0)
+    }
+}
+
+/// A line of the room, as one client received it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line {
+    pub(super) digest: u64,
+    start: usize,
+    end: usize,
+    /// How many lines of the room came before it since the client entered.
+    pub(super) place: i64,
+    pub(super) at: Duration,
+}
+
+/// Lines that were reported missed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    pub(super) place: i64,
+    pub(super) lines: i64,
+    pub(super) at: Duration,
+    /// It stands before this one of the lines received.
+    pub(super) before: usize,
+}
+
+/// One client.
+#[derive(Clone, Debug, Default)]
+pub(super) struct View {
+    pub(super) client: Client,
+    pub(super) address: String,
+    pub(super) life: usize,
+    pub(super) connected: Duration,
+    pub(super) input: Input,
+    pub(super) lines: Vec<Line>,
+    pub(super) runs: Vec<Run>,
+    pub(super) is_welcomed: bool,
+    /// It was told that it is not let in.
+    pub(super) is_refused: bool,
+    /// It was told that it took too long for a line.
+    pub(super) is_late: bool,
+    /// How many of its lines were refused for want of memory.
+    pub(super) unspared: i64,
+    pub(super) sent_end: Option<Duration>,
+    pub(super) reset: Option<Duration>,
+    pub(super) received_end: Option<Duration>,
+    pub(super) received_error: Option<Duration>,
+    /// From when to when it did not read.
+    pub(super) pauses: Vec<(Duration, Option<Duration>)>,
+    /// When it received anything, since it was connected.
+    pub(super) reads: Vec<Duration>,
+    bytes: Vec<u8>,
+    /// Bytes behind the last line feed.
+    tail: Vec<u8>,
+}
+
+impl View {
+    /// All clients that were ever connected, and what is wrong with any of them alone.
+    pub(super) fn all(history: &History, lives: &[Life], may_be_torn: bool, wrong: &mut Vec<Violation>) -> Vec<Self> {
+        let mut events: BTreeMap<Client, Vec<(Duration, &Event)>> = BTreeMap::new();
+        for record in &history.records {
+            events.entry(record.client).or_default().push((record.at, &record.event));
+        }
+        let views = events.into_iter().filter_map(|(client, events)| Self::of(client, &events, history, lives, wrong));
+        let views: Vec<Self> = views.collect();
+        for view in &views {
+            view.check_tail(history, &lives[view.life], may_be_torn, wrong);
+        }
+        views
+    }
+
+    fn of(
+        client: Client,
+        events: &[(Duration, &Event)],
+        history: &History,
+        lives: &[Life],
+        wrong: &mut Vec<Violation>,
+    ) -> Option<Self> {
+        let (connected, address) = events.iter().find_map(|(at, event)| match event {
+            Event::Connected { address } => Some((*at, address.clone())),
+            _ => None,
+        })?;
+        let mut view = Self { client, address, connected, life: Life::of(lives, connected), ..Self::default() };
+        view.reads.push(connected);
+        let mut sent: Vec<(Duration, &[u8])> = Vec::new();
+        let mut reads: Vec<(Duration, usize)> = Vec::new();
+        for &(at, event) in events {
+            match event {
+                Event::Sent { bytes } => sent.push((at, bytes)),
+                Event::Received { bytes } => {
+                    view.bytes.extend_from_slice(bytes);
+                    reads.push((at, view.bytes.len()));
+                    view.reads.push(at);
+                }
+                Event::SentEnd => view.sent_end = view.sent_end.or(Some(at)),
+                Event::Reset => view.reset = view.reset.or(Some(at)),
+                Event::ReceivedEnd => view.received_end = view.received_end.or(Some(at)),
+                Event::ReceivedError { .. } => view.received_error = view.received_error.or(Some(at)),
+                Event::Pause => view.pauses.push((at, None)),
+                Event::Resume => {
+                    if let Some((_, until @ None)) = view.pauses.last_mut() {
+                        *until = Some(at);
+                    }
+                }
+                Event::Connected { .. } | Event::Refused => {}
+            }
+        }
+        view.input = Input::of(&sent, view.sent_end, &history.rules);
+        view.read(&reads, history, wrong);
+        Some(view)
+    }
+
+    /// Splits what was received. Welcome comes first, unless the client is not let in; then lines and notices, all whole.
+    fn read(&mut self, reads: &[(Duration, usize)], history: &History, wrong: &mut Vec<Violation>) {
+        let wire = history.rules.wire;
+        let bytes = std::mem::take(&mut self.bytes);
+        let mut reads = reads.iter();
+        let mut read = reads.next();
+        let (mut start, mut place) = (0, 0);
+        let mut blame = |invariant, at, line: &[u8], detail: &str| {
+            wrong.push(Violation::of(invariant, &[self.client]).line(line).at(at).because(detail.to_owned()));
+        };
+        for end in memchr_all(&bytes) {
+            while read.is_some_and(|(_, until)| *until <= end) {
+                read = reads.next();
+            }
+            let at = read.map_or(self.connected, |(at, _)| *at);
+            let line = &bytes[start..end];
+            let first = std::mem::replace(&mut start, end + 1) == 0;
+            let notice = if line.starts_with(b"-- ") { wire::told(line, wire) } else { None };
+            if first {
+                self.is_refused = notice == Some(Told::NotLetIn);
+                self.is_welcomed = wire::welcomed(line, wire.lang) == Some(&self.address);
+                if !self.is_refused && !self.is_welcomed {
+                    blame("welcome-first", at, line, "the first line is neither the welcome nor a refusal");
+                }
+            } else if line.starts_with(b"-- ") {
+                match notice {
+                    Some(Told::Missed(lines)) => {
+                        self.runs.push(Run { place, lines, at, before: self.lines.len() });
+                        place = place.saturating_add(lines);
+                    }
+                    Some(Told::Unspared) => self.unspared += 1,
+                    Some(Told::LineDeadline) => self.is_late = true,
+                    Some(Told::Other) => {}
+                    Some(Told::NotLetIn) => blame("welcome-first", at, line, "a refusal does not come first"),
+                    None => blame("notices-are-known", at, line, "the server has no such notice"),
+                }
+            } else if wire::welcomed(line, wire.lang) == Some(&self.address) {
+                blame("welcome-first", at, line, "a second welcome");
+            } else {
+                let mut hasher = DefaultHasher::new();
+                hasher.write(line);
+                self.lines.push(Line { digest: hasher.finish(), start: end - line.len(), end, place, at });
+                place += 1;
+            }
+        }
+        self.tail = bytes[start..].to_vec();
+        self.bytes = bytes;
+    }
+
+    /// A stream may end amid a line only if it broke, or the server did not have to finish it.
+    fn check_tail(&self, history: &History, life: &Life, may_be_torn: bool, wrong: &mut Vec<Violation>) {
+        let Some(ended) = self.received_end else { return };
+        let is_over = life.over().is_some_and(|over| over <= ended);
+        let may_be_cut = self.is_broken() || is_over || self.was_paused_for(history) || may_be_torn;
+        if !self.tail.is_empty() && !may_be_cut && !self.may_have_stalled(history, |_| None) {
+            let blame = Violation::of("lines-are-whole", &[self.client]).line(&self.tail).at(ended);
+            wrong.push(blame.because("the stream ended amid a line, and nothing had broken".to_owned()));
+        }
+    }
+
+    pub(super) fn text(&self, line: &Line) -> &[u8] {
+        &self.bytes[line.start..line.end]
+    }
+
+    /// How many lines of the room it was accountable for, received or missed, by this time.
+    pub(super) fn reach(&self, until: Duration) -> i64 {
+        let lines = self.lines.partition_point(|line| line.at <= until);
+        let runs = self.runs.partition_point(|run| run.at <= until);
+        let of_lines = lines.checked_sub(1).map_or(0, |last| self.lines[last].place + 1);
+        let of_runs = runs.checked_sub(1).map_or(0, |last| self.runs[last].place.saturating_add(self.runs[last].lines));
+        of_lines.max(of_runs)
+    }
+
+    pub(super) fn len(&self) -> i64 {
+        self.reach(Duration::MAX)
+    }
+
+    /// The last thing it received was that it missed something.
+    pub(super) fn ends_missing(&self) -> bool {
+        self.runs.last().is_some_and(|run| run.before == self.lines.len())
+    }
+
+    pub(super) fn run_before(&self, line: usize) -> bool {
+        self.runs.binary_search_by(|run| run.before.cmp(&line)).is_ok()
+    }
+
+    /// Nothing about its end is owed any more.
+    pub(super) fn is_broken(&self) -> bool {
+        self.reset.is_some() || self.received_error.is_some()
+    }
+
+    /// When its connection was over on its own side.
+    pub(super) fn gone(&self) -> Option<Duration> {
+        [self.reset, self.received_error, self.received_end].into_iter().flatten().min()
+    }
+
+    /// When it wanted to go.
+    pub(super) fn left(&self) -> Option<Duration> {
+        [self.sent_end, self.input.quit].into_iter().flatten().min()
+    }
+
+    /// It stopped reading for most of the stall limit.
+    fn was_paused_for(&self, history: &History) -> bool {
+        let stall = most_of(history.rules.limits.stall);
+        self.pauses.iter().any(|(from, until)| until.is_none_or(|until| until.saturating_sub(*from) >= stall))
+    }
+
+    /// Its connection may have taken nothing for the stall limit: it received nothing for most of that, and what it got next
+    /// had been there for others all the while. `seen` tells when somebody else saw the line with this number.
+    pub(super) fn may_have_stalled(&self, history: &History, seen: impl Fn(usize) -> Option<Duration>) -> bool {
+        let stall = most_of(history.rules.limits.stall);
+        let ends = self.received_end.or(self.gone());
+        let times = self.reads.iter().copied().chain(ends);
+        let gaps = self.reads.iter().copied().zip(times.skip(1)).filter(|(from, to)| to.saturating_sub(*from) >= stall);
+        let was_due = |(_, to): (Duration, Duration)| {
+            let next = self.lines.partition_point(|line| line.at < to);
+            seen(next).is_none_or(|seen| seen.saturating_add(stall) <= to)
+        };
+        self.was_paused_for(history) || gaps.into_iter().any(was_due)
+    }
+
+    /// When it can be held to everything up to its end: the stream ended cleanly, in time, and the server had no cause to end
+    /// it before.
+    pub(super) fn has_clean_end(&self, life: &Life) -> bool {
+        let is_in_time = |ended: Duration| life.over().is_none_or(|over| ended < over);
+        self.is_welcomed && !self.is_broken() && self.tail.is_empty() && self.received_end.is_some_and(is_in_time)
+    }
+
+    /// It sees its own arrival or departure, which are for the others.
+    pub(super) fn check_own(&self, lang: unisono::Lang, wrong: &mut Vec<Violation>) {
+        let mut names = vec![&*self.address];
+        for line in &self.lines {
+            let text = self.text(line);
+            if !text.starts_with(names[names.len() - 1].as_bytes()) {
+                continue;
+            }
+            match wire::kind(text, lang) {
+                wire::Kind::Renamed { who, new } if who == names[names.len() - 1] => names.push(new),
+                wire::Kind::Arrival { who } if who == self.address => {
+                    let blame = Violation::of("own-brackets-are-for-others", &[self.client]).line(text).at(line.at);
+                    wrong.push(blame.because("it was told of its own arrival".to_owned()));
+                }
+                wire::Kind::Departure { who } if who == names[names.len() - 1] => {
+                    let blame = Violation::of("own-brackets-are-for-others", &[self.client]).line(text).at(line.at);
+                    wrong.push(blame.because("it was told of its own departure".to_owned()));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn most_of(limit: Duration) -> Duration {
+    limit.checked_mul(3).map_or(limit, |limit| limit / 4)
+}
+
+fn memchr_all(bytes: &[u8]) -> impl Iterator<Item = usize> {
+    bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at)
+}
+
+impl Violation {
+    /// The invariant is one of [`INVARIANTS`](super::INVARIANTS).
+    pub(super) fn of(invariant: &'static str, clients: &[Client]) -> Self {
+        let known = super::INVARIANTS.iter().find(|(name, _)| *name == invariant);
+        let law = known.map_or(Law::TrueLines, |(_, law)| *law);
+        debug_assert!(known.is_some(), "{invariant} is not in the list");
+        Self { law, invariant, clients: clients.to_vec(), line: None, at: None, detail: String::new() }
+    }
+
+    pub(super) fn line(self, line: &[u8]) -> Self {
+        Self { line: Some(shown(line)), ..self }
+    }
+
+    pub(super) fn at(self, at: Duration) -> Self {
+        Self { at: Some(at), ..self }
+    }
+
+    pub(super) fn because(self, detail: String) -> Self {
+        Self { detail, ..self }
+    }
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}: {}", self.law, self.invariant, self.detail)?;
+        if !self.clients.is_empty() {
+            let clients: Vec<String> = self.clients.iter().map(|client| format!("#{client}")).collect();
+            write!(f, "; clients {}", clients.join(", "))?;
+        }
+        if let Some(line) = &self.line {
+            write!(f, "; line {line}")?;
+        }
+        if let Some(at) = self.at {
+            write!(f, "; at {}", seconds(at))?;
+        }
+        Ok(())
+    }
+}

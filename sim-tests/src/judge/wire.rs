@@ -1,0 +1,266 @@
+//! The wire, read a second time and slowly: what a client's input means, and what a line of output says.
+//!
+//! Nothing here is shared with the server, on purpose: a mistake made once would else be invisible.
+
+use std::time::Duration;
+
+use unisono::{Lang, Wire};
+
+use crate::history::Rules;
+
+/// Input beyond which memory for a line may be refused; a line this long may be, its carriage return included.
+const SPARED_BYTES_MIN: usize = 1022;
+
+/// What one line of input asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Act {
+    /// When its last byte was sent.
+    pub(super) at: Duration,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// The text as the room should see it. A long one may be refused when memory is spent.
+    Say { text: Vec<u8>, is_long: bool },
+    /// Perhaps a valid name, perhaps free.
+    Rename(String),
+}
+
+/// What a client's whole input asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Input {
+    /// In order. Behind `/quit` there is nothing.
+    pub(super) acts: Vec<Act>,
+    /// When `/quit` was sent.
+    pub(super) quit: Option<Duration>,
+    /// What was never ended: no part of the acts.
+    pub(super) partial: Option<Vec<u8>>,
+}
+
+impl Input {
+    /// The meaning of chunks that were sent at these times. The unended line counts only if the input `ended`.
+    pub(super) fn of(chunks: &[(Duration, &[u8])], ended: Option<Duration>, rules: &Rules) -> Self {
+        let mut input = Self::default();
+        let mut line: Vec<u8> = Vec::new();
+        let mut is_first = true;
+        for (at, chunk) in chunks {
+            for part in chunk.split_inclusive(|byte| *byte == b'\n') {
+                line.extend_from_slice(part);
+                if line.last() == Some(&b'\n') {
+                    line.pop();
+                    input.push(*at, without_mark(&line, &mut is_first, rules.wire), rules);
+                    line.clear();
+                }
+            }
+        }
+        let rest = without_mark(&line, &mut is_first, rules.wire);
+        if !rest.is_empty() {
+            match ended {
+                Some(at) => input.push(at, rest, rules),
+                None => input.partial = Some(said_text(rest, rules)),
+            }
+        }
+        input
+    }
+
+    fn push(&mut self, at: Duration, line: &[u8], rules: &Rules) {
+        if self.quit.is_some() {
+            return;
+        }
+        let text = line.strip_suffix(b"\r").unwrap_or(line);
+        if text.len() > rules.limits.line_bytes_max {
+            return;
+        }
+        if !rules.wire.plain && text.starts_with(b"/") && !text.starts_with(b"//") {
+            let word_end = text.iter().position(u8::is_ascii_whitespace).unwrap_or(text.len());
+            let (word, argument) = (text[1..word_end].to_ascii_lowercase(), text[word_end..].trim_ascii());
+            if word == b"quit" && argument.is_empty() {
+                self.quit = Some(at);
+            } else if word == b"name"
+                && let Ok(name) = str::from_utf8(argument)
+            {
+                self.acts.push(Act { at, what: What::Rename(name.to_owned()) });
+            }
+            return;
+        }
+        let is_long = line.len() >= SPARED_BYTES_MIN;
+        self.acts.push(Act { at, what: What::Say { text: said_text(line, rules), is_long } });
+    }
+}
+
+fn without_mark<'a>(line: &'a [u8], is_first: &mut bool, wire: Wire) -> &'a [u8] {
+    let has_mark = std::mem::take(is_first) && !wire.raw;
+    if has_mark { line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line) } else { line }
+}
+
+/// What a line that is no command says.
+fn said_text(line: &[u8], rules: &Rules) -> Vec<u8> {
+    let text = line.strip_suffix(b"\r").unwrap_or(line);
+    let text = if !rules.wire.plain && text.starts_with(b"/") { text.strip_prefix(b"/").unwrap_or(text) } else { text };
+    if rules.wire.raw { text.to_vec() } else { clean(text) }
+}
+
+/// Cleaning, a character at a time.
+fn clean(text: &[u8]) -> Vec<u8> {
+    if text.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
+        return text.to_vec();
+    }
+    let harmless = |character: char| match character {
+        '\t' => '\t',
+        '\u{0}'..='\u{1F}' => char::from_u32(0x2400 + u32::from(character)).unwrap_or(char::REPLACEMENT_CHARACTER),
+        '\u{7F}' => '\u{2421}',
+        '\u{80}'..='\u{9F}'
+        | '\u{61C}'
+        | '\u{200E}'
+        | '\u{200F}'
+        | '\u{2028}'..='\u{202E}'
+        | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
+        other => other,
+    };
+    String::from_utf8_lossy(text).chars().map(harmless).collect::<String>().into_bytes()
+}
+
+/// What a line of the room says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind<'a> {
+    Said {
+        who: &'a str,
+        text: &'a [u8],
+    },
+    Arrival {
+        who: &'a str,
+    },
+    Departure {
+        who: &'a str,
+    },
+    Renamed {
+        who: &'a str,
+        new: &'a str,
+    },
+    /// Nothing that the server ever says.
+    Strange,
+}
+
+/// Reads a line of the room, without its line feed.
+pub(super) fn kind(line: &[u8], lang: Lang) -> Kind<'_> {
+    let Some(space) = line.iter().position(|byte| *byte == b' ') else { return Kind::Strange };
+    let (who, rest) = (&line[..space], &line[space + 1..]);
+    let Ok(who) = str::from_utf8(who) else { return Kind::Strange };
+    if let Some(who) = who.strip_suffix(':') {
+        return if who.is_empty() { Kind::Strange } else { Kind::Said { who, text: rest } };
+    }
+    let Ok(rest) = str::from_utf8(rest) else { return Kind::Strange };
+    let (joined, left, renamed) = match lang {
+        Lang::Zh => ("上线", "下线", "改名 "),
+        Lang::En => ("joined", "left", "is now "),
+    };
+    match rest.strip_prefix(renamed) {
+        Some(new) if is_name(new) => Kind::Renamed { who, new },
+        _ if rest == joined => Kind::Arrival { who },
+        _ if rest == left => Kind::Departure { who },
+        _ => Kind::Strange,
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && c != ':';
+    !name.is_empty()
+        && name.len() <= 96
+        && name.chars().count() <= 32
+        && name.chars().all(is_plain)
+        && !name.starts_with('-')
+}
+
+/// Who an arrival is of, found quickly: nearly every line is none.
+pub(super) fn arrived(line: &[u8], lang: Lang) -> Option<&str> {
+    let joined = match lang {
+        Lang::Zh => " 上线",
+        Lang::En => " joined",
+    };
+    let who = line.strip_suffix(joined.as_bytes())?;
+    if who.contains(&b' ') { None } else { str::from_utf8(who).ok() }
+}
+
+/// Who a welcome greets.
+pub(super) fn welcomed(line: &[u8], lang: Lang) -> Option<&str> {
+    let welcome = match lang {
+        Lang::Zh => "欢迎 ",
+        Lang::En => "Welcome ",
+    };
+    str::from_utf8(line.strip_prefix(welcome.as_bytes())?).ok()
+}
+
+/// What a line that begins with `-- ` tells, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    Missed(i64),
+    Unspared,
+    LineDeadline,
+    /// The connection is not let in.
+    NotLetIn,
+    Other,
+}
+
+/// Every other notice: whether `--plain` has it, and its words in Chinese and in English; `#` stands for a
+/// number and a star for what else varies.
+const NOTICES: &[(Told, bool, &str, &str)] = &[
+    (
+        Told::Unspared,
+        true,
+        "这行没有发出：留给长行的内存暂时用完了，# 字节以内的行不受影响",
+        "line not said: memory for long lines is spent for now, lines up to # bytes still pass",
+    ),
+    (Told::LineDeadline, true, "一行过了 * 还没有写完：连接关闭", "line not ended within *: connection closed"),
+    (
+        Told::NotLetIn,
+        true,
+        "服务器已满：最多 # 个连接，请稍后再来",
+        "server full: at most # connections, try again later",
+    ),
+    (Told::NotLetIn, true, "来自你的地址的连接太多：最多 # 个", "too many connections from your address: at most #"),
+    (Told::Other, true, "这行太长，没有发出：一行最多 # 字节", "line too long, not said: at most # bytes"),
+    (Told::Other, false, "没有这个命令：*", "no such command: *"),
+    (
+        Told::Other,
+        false,
+        "名字 * 已有人用，或与别人的名字太像：请换一个",
+        "name * is taken, or too much like another's: choose another",
+    ),
+    (Told::Other, false, "名字不行：*", "name refused: *"),
+    (Told::Other, false, "/name NEW  改名为 NEW", "/name NEW  be called NEW"),
+    (Told::Other, false, "/who  谁在这里", "/who  who is here"),
+    (Told::Other, false, "/help  列出这些命令", "/help  list these commands"),
+    (Told::Other, false, "/quit  离开", "/quit  leave"),
+    (Told::Other, false, "//TEXT  说 /TEXT", "//TEXT  say /TEXT"),
+    (Told::Other, false, "在线 # 人", "# here"),
+    (Told::Other, false, "  *", "  *"),
+    (Told::Other, false, "服务器即将停止", "server is stopping"),
+];
+
+/// Reads a notice; `None` if the server has none such.
+pub(super) fn told(line: &[u8], wire: Wire) -> Option<Told> {
+    let text = str::from_utf8(line).ok()?.strip_prefix("-- ")?;
+    let missed = match wire.lang {
+        Lang::Zh => text.strip_prefix("错过 ").and_then(|text| text.strip_suffix(" 行")),
+        Lang::En => text.strip_prefix("missed ").and_then(|text| text.strip_suffix(" lines")),
+    };
+    if let Some(lines) = missed {
+        let is_number = lines.bytes().all(|byte| byte.is_ascii_digit()) && !lines.starts_with('0');
+        return if is_number { lines.parse().ok().map(Told::Missed) } else { None };
+    }
+    let known = NOTICES.iter().find(|(_, in_plain, zh, en)| {
+        let words = if wire.lang == Lang::Zh { zh } else { en };
+        (*in_plain || !wire.plain) && fits(text, words)
+    })?;
+    Some(known.0)
+}
+
+/// Whether the text is these words, with a number or something else in the place that varies.
+fn fits(text: &str, words: &str) -> bool {
+    let Some(at) = words.find(['*', '#']) else { return text == words };
+    let (head, tail) = (&words[..at], &words[at + 1..]);
+    let varies = text.strip_prefix(head).and_then(|rest| rest.strip_suffix(tail));
+    let is_number = words.as_bytes()[at] == b'#';
+    varies.is_some_and(|varies| !varies.is_empty() && (!is_number || varies.bytes().all(|byte| byte.is_ascii_digit())))
+}

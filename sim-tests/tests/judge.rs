@@ -1,0 +1,1128 @@
+//! The judge is tested first: of each invariant it must reject histories made wrong by hand, and name that invariant; and it
+//! must accept good ones, from a room so simple that it cannot be wrong.
+#![cfg(not(loom))]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use sim_tests::history::{Client, Event, Healed, History, Record, Rules, Sample, ServerEvent};
+use sim_tests::judge::{Facts, INVARIANTS, Law, What, judge, judge_patience, judge_with};
+use unisono::limits::FOREVER;
+use unisono::{Lang, Limits, Wire};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// One who is in the room of a [`Tape`].
+#[derive(Clone, Debug)]
+struct Member {
+    who: String,
+    /// Lines on their way to it.
+    due: Vec<String>,
+    missed: usize,
+    is_reading: bool,
+    has_left: bool,
+}
+
+/// A room as a plain list of lines, which writes down what a run of it would look like.
+#[derive(Clone, Debug)]
+struct Tape {
+    history: History,
+    now: Duration,
+    members: BTreeMap<Client, Member>,
+}
+
+fn address(client: Client) -> String {
+    format!("10.0.0.{client}:5000")
+}
+
+impl Tape {
+    fn new() -> Self {
+        let limits = Limits { line_bytes_max: 64, backlog_bytes: 1200, ..Limits::default() };
+        let wire = Wire { lang: Lang::En, ..Wire::default() };
+        let server = vec![(Duration::ZERO, ServerEvent::Started)];
+        let rules = Rules { limits, wire };
+        let history = History { rules, records: Vec::new(), server, samples: Vec::new(), healed: None };
+        Self { history, now: Duration::ZERO, members: BTreeMap::new() }
+    }
+
+    fn push(&mut self, client: Client, event: Event) {
+        self.now += MILLISECOND;
+        self.history.records.push(Record { at: self.now, client, event });
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    fn told(&mut self, client: Client, line: &str) {
+        let bytes = format!("{line}\n").into_bytes();
+        self.push(client, Event::Received { bytes });
+    }
+
+    fn tell(&mut self, line: &str, but: Option<Client>) {
+        for (client, member) in &mut self.members {
+            if Some(*client) != but && !member.has_left {
+                member.due.push(line.to_owned());
+            }
+        }
+        self.deliver();
+    }
+
+    /// Everyone who reads gets what is due to it.
+    fn deliver(&mut self) {
+        for client in self.members.keys().copied().collect::<Vec<_>>() {
+            self.deliver_to(client, usize::MAX);
+        }
+    }
+
+    fn deliver_to(&mut self, client: Client, most: usize) {
+        let member = self.members.get_mut(&client).expect("a member");
+        if !member.is_reading {
+            return;
+        }
+        let mut lines: Vec<String> = Vec::new();
+        if member.missed > 0 {
+            lines.push(format!("-- missed {} lines", std::mem::take(&mut member.missed)));
+        }
+        lines.extend(member.due.drain(..most.min(member.due.len())));
+        for line in lines {
+            self.told(client, &line);
+        }
+        let member = &self.members[&client];
+        if member.has_left && member.due.is_empty() {
+            self.members.remove(&client);
+            self.push(client, Event::ReceivedEnd);
+        }
+    }
+
+    fn connect(&mut self, client: Client) {
+        self.push(client, Event::Connected { address: address(client) });
+        self.tell(&format!("{} joined", address(client)), None);
+        let who = address(client);
+        self.told(client, &format!("Welcome {who}"));
+        let member = Member { who, due: Vec::new(), missed: 0, is_reading: true, has_left: false };
+        self.members.insert(client, member);
+    }
+
+    fn send(&mut self, client: Client, bytes: &[u8]) {
+        self.push(client, Event::Sent { bytes: bytes.to_vec() });
+    }
+
+    fn say(&mut self, client: Client, text: &str) {
+        self.send(client, format!("{text}\n").as_bytes());
+        self.said(client, text);
+    }
+
+    fn said(&mut self, client: Client, text: &str) {
+        self.tell(&format!("{}: {text}", self.members[&client].who), None);
+    }
+
+    fn rename(&mut self, client: Client, new: &str) {
+        self.send(client, format!("/name {new}\r\n").as_bytes());
+        let who = std::mem::replace(&mut self.members.get_mut(&client).expect("a member").who, new.to_owned());
+        self.tell(&format!("{who} is now {new}"), None);
+    }
+
+    fn depart(&mut self, client: Client) {
+        let who = self.members[&client].who.clone();
+        self.tell(&format!("{who} left"), Some(client));
+    }
+
+    fn end(&mut self, client: Client) {
+        self.push(client, Event::SentEnd);
+        self.leave(client);
+    }
+
+    fn leave(&mut self, client: Client) {
+        self.members.get_mut(&client).expect("a member").has_left = true;
+        self.depart(client);
+    }
+
+    fn reset(&mut self, client: Client) {
+        self.push(client, Event::Reset);
+        self.depart(client);
+        self.members.remove(&client);
+    }
+
+    fn pause(&mut self, client: Client) {
+        self.push(client, Event::Pause);
+        self.members.get_mut(&client).expect("a member").is_reading = false;
+    }
+
+    fn resume(&mut self, client: Client) {
+        self.push(client, Event::Resume);
+        self.members.get_mut(&client).expect("a member").is_reading = true;
+        self.deliver_to(client, usize::MAX);
+    }
+
+    fn let_go(&mut self, client: Client) {
+        let member = self.members.get_mut(&client).expect("a member");
+        member.missed += member.due.drain(..).count();
+    }
+
+    fn sample(&mut self) {
+        let members = self.members.values().filter(|member| !member.has_left).count();
+        let said_bytes = self.now.as_millis().try_into().expect("small");
+        let seats = self.members.len();
+        let numbers = Sample { at: self.now, held_bytes: 0, partial_bytes: 0, members, seats, said_bytes, let_gos: 0 };
+        self.history.samples.push(numbers);
+    }
+
+    /// The quiet end, with everyone who is here in the core.
+    fn heal(&mut self) {
+        let at = self.now;
+        self.wait(Duration::from_secs(200));
+        let core = self.members.keys().copied().collect();
+        self.history.healed = Some(Healed { at, end: self.now, core });
+        self.sample();
+    }
+
+    fn stop(&mut self) {
+        self.wait(MILLISECOND);
+        self.history.server.push((self.now, ServerEvent::Stopping));
+        for client in std::mem::take(&mut self.members).into_keys() {
+            self.told(client, "-- server is stopping");
+            self.push(client, Event::ReceivedEnd);
+        }
+        self.history.server.push((self.now, ServerEvent::Stopped));
+        self.sample();
+    }
+
+    fn crash(&mut self) {
+        self.wait(MILLISECOND);
+        self.history.server.push((self.now, ServerEvent::Crashed));
+        for client in std::mem::take(&mut self.members).into_keys() {
+            self.push(client, Event::ReceivedError { kind: "reset".to_owned() });
+        }
+        self.wait(MILLISECOND);
+        self.history.server.push((self.now, ServerEvent::Started));
+    }
+
+    fn done(mut self) -> History {
+        self.heal();
+        self.stop();
+        self.history
+    }
+}
+
+/// A little of everything: #0 to #2 stay; #3 says goodbye without a line feed, #4 breaks amid a line, #5 is let go.
+fn company() -> Tape {
+    let mut tape = Tape::new();
+    for client in 0..3 {
+        tape.connect(client);
+    }
+    tape.say(0, "#0.0");
+    tape.say(1, "#1.0");
+    tape.say(1, "");
+    tape.rename(2, "carol");
+    tape.say(2, "#2.0");
+    tape.connect(3);
+    tape.say(0, "#0.1");
+    tape.send(3, b"\xEF\xBB\xBF#3.0 \x1B\r\n#3.1");
+    tape.said(3, "#3.0 \u{241B}");
+    tape.push(3, Event::SentEnd);
+    tape.said(3, "#3.1");
+    tape.leave(3);
+    tape.connect(4);
+    tape.send(4, b"#4.0\n#4.1\n#4.2");
+    tape.said(4, "#4.0");
+    tape.reset(4);
+    tape.connect(5);
+    tape.say(0, "#0.2");
+    tape.pause(5);
+    tape.say(0, "#0.3");
+    tape.say(1, "#1.1");
+    tape.say(2, "#2.1");
+    tape.let_go(5);
+    tape.say(0, "#0.4");
+    tape.resume(5);
+    tape.say(1, "");
+    tape.say(1, "#1.2");
+    tape.say(5, "#5.0");
+    tape
+}
+
+fn good() -> History {
+    company().done()
+}
+
+/// The record in which the client received just this line.
+fn find(history: &History, client: Client, line: &str) -> usize {
+    let bytes = format!("{line}\n").into_bytes();
+    let is_it = |record: &Record| record.client == client && record.event == Event::Received { bytes: bytes.clone() };
+    history.records.iter().position(is_it).unwrap_or_else(|| panic!("#{client} never received {line:?}"))
+}
+
+/// What the client received instead of this line.
+fn instead(mut history: History, client: Client, line: &str, lines: &[&str]) -> History {
+    let at = find(&history, client, line);
+    let bytes = lines.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect();
+    history.records[at].event = Event::Received { bytes };
+    history
+}
+
+/// As [`instead`], for all that received the line.
+fn instead_for_all(mut history: History, line: &str, lines: &[&str]) -> History {
+    let bytes = format!("{line}\n").into_bytes();
+    let event = Event::Received { bytes };
+    let clients: Vec<Client> =
+        history.records.iter().filter(|record| record.event == event).map(|record| record.client).collect();
+    assert!(!clients.is_empty(), "nobody received {line:?}");
+    for client in clients {
+        history = instead(history, client, line, lines);
+    }
+    history
+}
+
+/// The two lines change places, for these clients.
+fn swapped(mut history: History, clients: &[Client], one: &str, other: &str) -> History {
+    for &client in clients {
+        let (one, other) = (find(&history, client, one), find(&history, client, other));
+        let event = history.records[one].event.clone();
+        history.records[one].event = std::mem::replace(&mut history.records[other].event, event);
+    }
+    history
+}
+
+fn without(history: History, client: Client, line: &str) -> History {
+    instead(history, client, line, &[])
+}
+
+/// A single line of this many bytes is due to nobody: the room's own numbers, changed.
+fn resampled(mut history: History, change: impl Fn(&mut Sample)) -> History {
+    history.samples.iter_mut().for_each(change);
+    history
+}
+
+/// As it was made, with what the judge is told beside it.
+type Doctored = (History, Facts);
+
+fn plainly(history: History) -> Doctored {
+    (history, Facts::default())
+}
+
+/// A backlog large enough that a let-go says something about it.
+fn roomy(mut tape: Tape) -> Tape {
+    tape.history.rules.limits.backlog_bytes = 64 * 1024;
+    tape
+}
+
+fn order_cases() -> Vec<(&'static str, Vec<Doctored>)> {
+    vec![
+        (
+            "all-see-one-order",
+            vec![
+                plainly(swapped(good(), &[1], "10.0.0.0:5000: #0.3", "10.0.0.1:5000: #1.1")),
+                plainly(swapped(good(), &[0], "10.0.0.3:5000 left", "10.0.0.4:5000 joined")),
+                plainly(swapped(good(), &[2], "carol: #2.1", "10.0.0.0:5000: #0.4")),
+                plainly(swapped(good(), &[0], "carol: #2.0", "10.0.0.3:5000 joined")),
+            ],
+        ),
+        (
+            "senders-order-is-kept",
+            vec![
+                plainly(swapped(good(), &[0, 1, 2], "10.0.0.0:5000: #0.3", "10.0.0.0:5000: #0.4")),
+                plainly(swapped(good(), &[1], "10.0.0.0:5000: #0.3", "10.0.0.0:5000: #0.4")),
+                plainly(swapped(good(), &[0, 1, 2, 3], "10.0.0.3:5000: #3.0 \u{241B}", "10.0.0.3:5000: #3.1")),
+            ],
+        ),
+        (
+            "no-line-is-missing",
+            vec![
+                plainly(without(good(), 1, "carol: #2.0")),
+                plainly(without(good(), 0, "10.0.0.0:5000: #0.4")),
+                plainly(without(good(), 2, "10.0.0.4:5000 left")),
+                plainly(without(without(good(), 2, "carol: #2.0"), 2, "10.0.0.3:5000 joined")),
+                plainly(without(good(), 3, "10.0.0.3:5000: #3.0 \u{241B}")),
+            ],
+        ),
+        (
+            "missed-counts-are-exact",
+            vec![
+                plainly(instead(good(), 5, "-- missed 3 lines", &["-- missed 2 lines"])),
+                plainly(instead(good(), 5, "-- missed 3 lines", &["-- missed 4 lines"])),
+                plainly(instead(good(), 5, "-- missed 3 lines", &["-- missed 99999999999999 lines"])),
+                plainly(instead(good(), 5, "-- missed 3 lines", &["-- missed 3 lines", "-- missed 1 lines"])),
+                plainly({
+                    let mut tape = company();
+                    tape.pause(5);
+                    tape.say(0, "#0.5");
+                    tape.let_go(5);
+                    tape.resume(5);
+                    instead(tape.done(), 5, "-- missed 1 lines", &["-- missed 2 lines"])
+                }),
+            ],
+        ),
+        (
+            "entering-is-atomic",
+            vec![
+                plainly(instead(good(), 3, "Welcome 10.0.0.3:5000", &["Welcome 10.0.0.3:5000", "carol: #2.0"])),
+                plainly(without(good(), 3, "10.0.0.0:5000: #0.1")),
+                plainly(without(good(), 1, "10.0.0.2:5000 joined")),
+            ],
+        ),
+        (
+            "own-brackets-are-for-others",
+            vec![
+                plainly(instead(
+                    good(),
+                    3,
+                    "Welcome 10.0.0.3:5000",
+                    &["Welcome 10.0.0.3:5000", "10.0.0.3:5000 joined"],
+                )),
+                plainly(instead(good(), 3, "10.0.0.3:5000: #3.1", &["10.0.0.3:5000: #3.1", "10.0.0.3:5000 left"])),
+                plainly({
+                    let mut tape = company();
+                    tape.end(2);
+                    instead(tape.done(), 2, "10.0.0.5:5000: #5.0", &["10.0.0.5:5000: #5.0", "carol left"])
+                }),
+            ],
+        ),
+    ]
+}
+
+fn truth_cases() -> Vec<(&'static str, Vec<Doctored>)> {
+    vec![
+        (
+            "every-line-was-said",
+            vec![
+                plainly(instead_for_all(good(), "carol: #2.0", &["carol: #2.X"])),
+                plainly(instead(good(), 1, "carol: #2.0", &["carol: #2."])),
+                plainly(instead_for_all(good(), "carol: #2.0", &["10.0.0.2:5000: #2.0"])),
+                plainly(instead_for_all(good(), "10.0.0.1:5000: #1.1", &["10.0.0.0:5000: #1.1"])),
+                plainly(instead_for_all(good(), "10.0.0.3:5000: #3.0 \u{241B}", &["10.0.0.3:5000: #3.0 \u{1B}"])),
+                plainly(instead_for_all(good(), "10.0.0.2:5000 is now carol", &["10.0.0.2:5000 is now dave"])),
+                plainly(instead(good(), 0, "carol: #2.0", &["carol: #2.-- missed 1 lines", "0"])),
+            ],
+        ),
+        (
+            "every-line-was-said-once",
+            vec![
+                plainly(instead(good(), 1, "carol: #2.0", &["carol: #2.0", "carol: #2.0"])),
+                plainly(instead_for_all(good(), "carol: #2.0", &["carol: #2.0", "carol: #2.0"])),
+                plainly(instead(good(), 2, "10.0.0.0:5000: #0.4", &["10.0.0.0:5000: #0.3", "10.0.0.0:5000: #0.4"])),
+                plainly(instead_for_all(
+                    good(),
+                    "10.0.0.1:5000: ",
+                    &["10.0.0.1:5000: ", "10.0.0.1:5000: ", "10.0.0.1:5000: "],
+                )),
+            ],
+        ),
+        (
+            "said-lines-are-a-prefix",
+            vec![
+                plainly(instead_for_all(good(), "10.0.0.4:5000: #4.0", &["10.0.0.4:5000: #4.1"])),
+                plainly(instead_for_all(good(), "10.0.0.1:5000: #1.0", &[])),
+                plainly({
+                    let mut tape = company();
+                    tape.send(1, b"lost\n");
+                    tape.rename(1, "bob");
+                    tape.done()
+                }),
+            ],
+        ),
+        (
+            "lines-are-whole",
+            ["10.0.0.3:5000: #3", "1", "-- missed"]
+                .map(|rest| {
+                    let mut history = good();
+                    let at = find(&history, 3, "10.0.0.3:5000: #3.1");
+                    history.records[at].event = Event::Received { bytes: rest.as_bytes().to_vec() };
+                    plainly(history)
+                })
+                .into(),
+        ),
+        (
+            "partial-lines-are-never-said",
+            vec![
+                plainly({
+                    let history = instead_for_all(good(), "10.0.0.4:5000: #4.0", &["10.0.0.4:5000: #4.2"]);
+                    instead_for_all(
+                        history,
+                        "10.0.0.4:5000: #4.2",
+                        &["10.0.0.4:5000: #4.0", "10.0.0.4:5000: #4.1", "10.0.0.4:5000: #4.2"],
+                    )
+                }),
+                plainly({
+                    let mut tape = company();
+                    tape.send(1, b"unended");
+                    tape.said(1, "unended");
+                    tape.done()
+                }),
+                plainly({
+                    let mut tape = company();
+                    tape.connect(6);
+                    tape.send(6, b"half");
+                    tape.said(6, "half");
+                    tape.reset(6);
+                    tape.done()
+                }),
+            ],
+        ),
+        (
+            "notices-are-known",
+            vec![
+                plainly(instead(good(), 1, "carol: #2.0", &["-- carol is here", "carol: #2.0"])),
+                plainly(instead(good(), 5, "-- missed 3 lines", &["-- missed 03 lines"])),
+                plainly(instead(good(), 1, "carol: #2.0", &["-- missed 0 lines", "carol: #2.0"])),
+                plainly(instead(good(), 5, "-- missed 3 lines", &["-- missed 3 lin"])),
+                plainly(instead(good(), 1, "carol: #2.0", &["-- 错过 1 行", "carol: #2.0"])),
+            ],
+        ),
+    ]
+}
+
+fn bracket_cases() -> Vec<(&'static str, Vec<Doctored>)> {
+    let welcome = "Welcome 10.0.0.3:5000";
+    vec![
+        (
+            "welcome-first",
+            vec![
+                plainly(without(good(), 3, welcome)),
+                plainly(instead(good(), 3, welcome, &["Welcome 10.0.0.4:5000"])),
+                plainly(instead(good(), 3, welcome, &[welcome, welcome])),
+                plainly(instead(good(), 3, welcome, &["-- 3 here", welcome])),
+                plainly(swapped(good(), &[3], welcome, "10.0.0.0:5000: #0.1")),
+            ],
+        ),
+        (
+            "one-arrival-first",
+            vec![
+                plainly(instead_for_all(good(), "10.0.0.3:5000 joined", &[])),
+                plainly(instead_for_all(
+                    good(),
+                    "10.0.0.3:5000 joined",
+                    &["10.0.0.3:5000 joined", "10.0.0.3:5000 joined"],
+                )),
+                plainly(swapped(good(), &[0, 1, 2], "10.0.0.4:5000 joined", "10.0.0.4:5000: #4.0")),
+                plainly(instead(good(), 1, "10.0.0.3:5000: #3.1", &["10.0.0.3:5000: #3.1", "10.0.0.3:5000 joined"])),
+            ],
+        ),
+        (
+            "one-departure-last",
+            vec![
+                plainly(instead_for_all(good(), "10.0.0.4:5000 left", &["10.0.0.4:5000 left", "10.0.0.4:5000 left"])),
+                plainly(swapped(good(), &[0, 1, 2], "10.0.0.4:5000 left", "10.0.0.4:5000: #4.0")),
+                plainly(instead(good(), 1, "10.0.0.3:5000 left", &["10.0.0.3:5000 left", "10.0.0.3:5000 left"])),
+                plainly({
+                    let mut tape = company();
+                    tape.end(2);
+                    tape.said(1, "");
+                    let mut history = tape.done();
+                    for client in [0, 1, 5] {
+                        history = instead(history, client, "carol left", &["carol left", "carol left"]);
+                    }
+                    history
+                }),
+            ],
+        ),
+        (
+            "strangers-are-told-to-nobody",
+            vec![
+                plainly(instead_for_all(good(), "carol: #2.0", &["carol: #2.0", "10.9.9.9:1 joined"])),
+                plainly({
+                    let mut tape = company();
+                    tape.push(6, Event::Connected { address: address(6) });
+                    tape.told(6, "-- server full: at most 6 connections, try again later");
+                    tape.push(6, Event::ReceivedEnd);
+                    tape.tell("10.0.0.6:5000 joined", None);
+                    tape.done()
+                }),
+                plainly({
+                    let mut tape = company();
+                    tape.push(6, Event::Connected { address: address(6) });
+                    tape.told(6, "-- too many connections from your address: at most 1");
+                    tape.push(6, Event::ReceivedEnd);
+                    tape.tell("10.0.0.6:5000 left", None);
+                    tape.done()
+                }),
+            ],
+        ),
+        (
+            "no-departures-at-the-end",
+            vec![
+                plainly(stop_with_departures(&[1], 0)),
+                plainly(stop_with_departures(&[0, 2, 5], 1)),
+                plainly(stop_with_departures(&[0, 1, 2, 5], 3)),
+            ],
+        ),
+        (
+            "one-name-one-member",
+            ["carol", "Carol", "CAROL"]
+                .map(|name| {
+                    let mut tape = company();
+                    tape.rename(1, name);
+                    plainly(tape.done())
+                })
+                .into(),
+        ),
+    ]
+}
+
+/// A server that tells of everyone's departure when it ends.
+fn stop_with_departures(readers: &[Client], who: usize) -> History {
+    let mut tape = company();
+    tape.wait(MILLISECOND);
+    tape.history.server.push((tape.now, ServerEvent::Stopping));
+    let gone = *tape.members.keys().filter(|client| !readers.contains(client)).nth(who).unwrap_or(&2);
+    let line = format!("{} left", tape.members[&gone].who);
+    for &client in readers.iter().filter(|client| **client != gone) {
+        tape.told(client, &line);
+    }
+    tape.stop();
+    tape.history.server.remove(tape.history.server.len() - 2);
+    tape.history
+}
+
+fn end_cases() -> Vec<(&'static str, Vec<Doctored>)> {
+    vec![
+        (
+            "all-is-said-before-the-end",
+            vec![
+                plainly(instead_for_all(good(), "10.0.0.3:5000: #3.1", &[])),
+                plainly({
+                    let mut tape = company();
+                    tape.send(1, b"#1.3\n#1.4\n");
+                    tape.said(1, "#1.3");
+                    tape.end(1);
+                    tape.done()
+                }),
+                plainly({
+                    let mut tape = company();
+                    tape.send(1, b"#1.3\n/quit\n");
+                    tape.leave(1);
+                    tape.done()
+                }),
+            ],
+        ),
+        (
+            "end-is-the-departure",
+            vec![
+                plainly(without(good(), 3, "10.0.0.3:5000: #3.1")),
+                plainly({
+                    let mut tape = company();
+                    tape.pause(1);
+                    tape.say(0, "#0.5");
+                    tape.end(1);
+                    tape.members.remove(&1);
+                    tape.push(1, Event::Resume);
+                    tape.push(1, Event::ReceivedEnd);
+                    tape.done()
+                }),
+                plainly({
+                    let mut tape = company();
+                    tape.end(1);
+                    tape.say(0, "#0.5");
+                    let mut history = tape.done();
+                    let end = history.records.iter().position(|r| r.client == 1 && r.event == Event::ReceivedEnd);
+                    let at = history.records[end.expect("it ended")].at;
+                    let bytes = b"10.0.0.1:5000 left\n10.0.0.0:5000: #0.5\n"[19..].to_vec();
+                    history
+                        .records
+                        .insert(end.expect("it ended"), Record { at, client: 1, event: Event::Received { bytes } });
+                    history
+                }),
+            ],
+        ),
+        (
+            "no-end-without-cause",
+            [0, 1, 2]
+                .map(|client| {
+                    let mut tape = company();
+                    tape.leave(client);
+                    plainly(tape.done())
+                })
+                .into(),
+        ),
+    ]
+}
+
+fn number_cases() -> Vec<(&'static str, Vec<Doctored>)> {
+    let demand = |said: [u64; 3]| {
+        let mut tape = roomy(company());
+        for said_bytes in said {
+            tape.wait(Duration::from_secs(5));
+            tape.sample();
+            tape.history.samples.last_mut().expect("just taken").said_bytes = said_bytes;
+        }
+        let (from, until) = (tape.now - Duration::from_secs(10), tape.now);
+        (tape.history, Facts { demand: vec![(from, until)], ..Facts::default() })
+    };
+    let steady = |client| (good(), Facts { steady: vec![client], ..Facts::default() });
+    let two = {
+        let mut tape = company();
+        tape.pause(1);
+        tape.say(0, "#0.5");
+        tape.let_go(1);
+        tape.resume(1);
+        tape.done()
+    };
+    vec![
+        (
+            "room-moves-on",
+            vec![demand([0, 0, 0]), demand([0, 400_000, 500_000]), demand([1_000_000, 1_100_000, 1_510_000])],
+        ),
+        (
+            "steady-readers-miss-nothing",
+            vec![
+                steady(5),
+                (two.clone(), Facts { steady: vec![1], ..Facts::default() }),
+                (two, Facts { steady: vec![0, 1, 2, 5], ..Facts::default() }),
+            ],
+        ),
+        (
+            "let-go-only-when-full",
+            vec![
+                plainly(roomy(company()).done()),
+                plainly({
+                    let mut history = good();
+                    history.rules.limits.patience = FOREVER;
+                    history
+                }),
+                plainly({
+                    let mut tape = roomy(company());
+                    tape.members.get_mut(&5).expect("in").missed = 0;
+                    tape.pause(1);
+                    (0..500)
+                        .for_each(|number| tape.say(0, &format!("#0.{number} of many lines that are not a backlog")));
+                    tape.let_go(1);
+                    tape.resume(1);
+                    tape.done()
+                }),
+            ],
+        ),
+        (
+            "backlog-is-bounded",
+            vec![
+                plainly(resampled(good(), |sample| sample.held_bytes = 1 << 20)),
+                plainly(resampled(good(), |sample| sample.held_bytes = 1200 + 18 + 2 * (75 + 291 + 208) + 6 * 112 + 1)),
+                plainly({
+                    let mut tape = company();
+                    tape.sample();
+                    tape.history.samples[0].held_bytes = usize::MAX;
+                    tape.done()
+                }),
+            ],
+        ),
+        (
+            "partial-lines-are-bounded",
+            [usize::MAX, 17 * 1024 * 1024, 16 * 1024 * 1024 + 16 * 1024 + 1]
+                .map(|bytes| plainly(resampled(good(), |sample| sample.partial_bytes = bytes)))
+                .into(),
+        ),
+    ]
+}
+
+fn quiet_cases() -> Vec<(&'static str, Vec<Doctored>)> {
+    let gone = |told: bool| {
+        let mut tape = company();
+        tape.connect(6);
+        tape.push(6, Event::Reset);
+        tape.members.remove(&6);
+        let facts = Facts { told_at_once: if told { vec![6] } else { vec![] }, ..Facts::default() };
+        (tape.done(), facts)
+    };
+    let stalled = |client| {
+        let mut tape = company();
+        tape.pause(client);
+        (0..40).for_each(|number| tape.say((client + 1) % 3, &format!("#{number} to be read")));
+        let mut history = tape.done();
+        history.healed.as_mut().expect("healed").core.retain(|core| *core != client);
+        history.records.retain(|record| record.client != client || record.event != Event::ReceivedEnd);
+        (history, Facts { buffers_bytes: 100, ..Facts::default() })
+    };
+    let count = |members: usize, seats: usize| {
+        plainly(resampled(good(), |sample| {
+            if sample.members > 0 {
+                (sample.members, sample.seats) = (members, seats);
+            }
+        }))
+    };
+    let rest = |change: fn(&mut Sample)| {
+        let mut history = good();
+        change(history.samples.last_mut().expect("the last"));
+        plainly(history)
+    };
+    let held = |bytes: usize| plainly(resampled(good(), |sample| sample.held_bytes = bytes));
+    vec![
+        (
+            "quiet-readers-have-everything",
+            vec![
+                plainly(without(good(), 2, "10.0.0.5:5000: #5.0")),
+                plainly(without(without(good(), 0, "10.0.0.5:5000: #5.0"), 0, "10.0.0.1:5000: #1.2")),
+                plainly({
+                    let mut tape = company();
+                    tape.push(6, Event::Connected { address: address(6) });
+                    let mut history = tape.done();
+                    history.healed.as_mut().expect("healed").core.push(6);
+                    history
+                }),
+                plainly({
+                    let mut tape = company();
+                    tape.push(1, Event::SentEnd);
+                    tape.done()
+                }),
+                plainly({
+                    let mut tape = Tape::new();
+                    tape.connect(0);
+                    tape.connect(1);
+                    without(tape.done(), 0, "10.0.0.1:5000 joined")
+                }),
+            ],
+        ),
+        (
+            "quiet-senders-have-said-everything",
+            vec![
+                plainly(instead_for_all(good(), "10.0.0.5:5000: #5.0", &[])),
+                plainly({
+                    let mut tape = company();
+                    tape.send(1, b"#1.3\n");
+                    tape.done()
+                }),
+                plainly({
+                    let mut tape = Tape::new();
+                    tape.connect(0);
+                    tape.send(0, b"anybody?\n");
+                    tape.done()
+                }),
+            ],
+        ),
+        ("quiet-room-holds-nothing", vec![held(1), held(100), held(4096)]),
+        (
+            "the-gone-have-departed",
+            vec![
+                gone(true),
+                gone(false),
+                plainly(instead_for_all(good(), "10.0.0.4:5000 left", &[])),
+                plainly({
+                    let mut tape = company();
+                    tape.connect(6);
+                    tape.push(6, Event::SentEnd);
+                    tape.push(6, Event::ReceivedEnd);
+                    tape.members.remove(&6);
+                    tape.done()
+                }),
+            ],
+        ),
+        ("the-stalled-are-closed", vec![stalled(0), stalled(1), stalled(2)]),
+        ("tally-counts-who-is-there", vec![count(3, 4), count(5, 5), count(4, 3)]),
+        (
+            "nothing-is-left",
+            vec![
+                rest(|sample| sample.members = 1),
+                rest(|sample| sample.seats = 1),
+                rest(|sample| sample.partial_bytes = 1),
+                rest(|sample| sample.held_bytes = 1),
+            ],
+        ),
+    ]
+}
+
+fn all_cases() -> Vec<(&'static str, Vec<Doctored>)> {
+    [order_cases(), truth_cases(), bracket_cases(), end_cases(), number_cases(), quiet_cases()].concat()
+}
+
+#[test]
+fn doctored_histories_are_rejected_by_name() {
+    let mut silent = Vec::new();
+    for (invariant, doctored) in all_cases() {
+        for (number, (history, facts)) in doctored.iter().enumerate() {
+            let wrong = judge_with(history, facts).err().unwrap_or_default();
+            if !wrong.iter().any(|violation| violation.invariant == invariant) {
+                let found: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+                silent.push(format!("{invariant}, case {number}: {found:#?}"));
+            }
+        }
+    }
+    assert!(silent.is_empty(), "{}", silent.join("\n"));
+}
+
+#[test]
+fn each_invariant_has_three_doctored_histories_and_each_law_an_invariant() {
+    let cases: BTreeMap<&str, usize> = all_cases().iter().map(|(invariant, cases)| (*invariant, cases.len())).collect();
+    let known: BTreeSet<&str> = INVARIANTS.iter().map(|(invariant, _)| *invariant).collect();
+    assert_eq!(cases.keys().copied().collect::<BTreeSet<_>>(), known);
+    assert_eq!(known.len(), INVARIANTS.len(), "names are unique");
+    assert!(cases.values().all(|count| *count >= 3), "{cases:?}");
+    let laws: BTreeSet<Law> = INVARIANTS.iter().map(|(_, law)| *law).collect();
+    assert_eq!(laws.len(), 9);
+}
+
+#[track_caller]
+fn assert_good(history: &History, facts: &Facts) {
+    if let Err(wrong) = judge_with(history, facts) {
+        let wrong: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+        panic!("{}", wrong.join("\n"));
+    }
+}
+
+#[test]
+fn good_company_is_accepted_and_its_order_rebuilt() {
+    let history = good();
+    assert_good(&history, &Facts::default());
+    let order = judge(&history).expect("it is good");
+    assert_eq!(order.said_by(1).collect::<Vec<_>>(), [&b"#1.0"[..], b"", b"#1.1", b"", b"#1.2"]);
+    assert_eq!(order.said_by(3).collect::<Vec<_>>(), ["#3.0 \u{241B}".as_bytes(), b"#3.1"]);
+    assert_eq!(order.said_by(4).collect::<Vec<_>>(), [b"#4.0"]);
+    let counts = order.counts();
+    let counts = ["said", "arrivals", "departures", "names", "unseen"].map(|what| counts.get(what).copied());
+    assert_eq!(counts, [Some(16), Some(6), Some(2), Some(1), None]);
+    assert_eq!(order.entries[0].what, What::Arrival);
+    assert_eq!(order.entries[0].client, Some(0));
+}
+
+#[test]
+fn good_endings_are_accepted() {
+    let mut tapes = vec![Tape::new(), company()];
+    // Everyone leaves, one by one; the last is alone.
+    let mut tape = company();
+    for client in [5, 0, 2, 1] {
+        tape.end(client);
+    }
+    tapes.push(tape);
+    // By command, and what follows that is not said.
+    let mut tape = company();
+    tape.send(1, b"#1.3\r\n/QUIT \nnever\n");
+    tape.said(1, "#1.3");
+    tape.leave(1);
+    tapes.push(tape);
+    // Two lives, with the same addresses.
+    let mut tape = company();
+    tape.send(1, b"unsaid\n");
+    tape.crash();
+    tape.connect(11);
+    tape.say(11, "#1.0");
+    tape.connect(12);
+    tape.rename(12, "carol");
+    tapes.push(tape);
+    // Nobody saw what came between.
+    let mut tape = Tape::new();
+    tape.connect(0);
+    tape.say(0, "#0.0");
+    tape.end(0);
+    tape.connect(1);
+    tape.say(1, "#1.0");
+    tapes.push(tape);
+    // Refused, and refused later.
+    let mut tape = company();
+    tape.push(6, Event::Refused);
+    tape.push(7, Event::Connected { address: address(7) });
+    tape.told(7, "-- server full: at most 6 connections, try again later");
+    tape.push(7, Event::ReceivedEnd);
+    tapes.push(tape);
+    // Commands, what is too long, and names that were not to be had.
+    let mut tape = company();
+    tape.send(1, b"/who\n/name carol\n//slash\n");
+    tape.told(1, "-- 4 here");
+    tape.told(1, "--   carol");
+    tape.told(1, "-- name carol is taken, or too much like another's: choose another");
+    tape.said(1, "/slash");
+    tape.send(1, &[&[b'x'; 65][..], b"\r\n", &[b'y'; 64], b"\r\n"].concat());
+    tape.told(1, "-- line too long, not said: at most 64 bytes");
+    tape.said(1, &"y".repeat(64));
+    tapes.push(tape);
+    // All missed it: nobody knows what it was, and the order has a place for it.
+    let mut tape = company();
+    for client in [0, 1, 2, 5] {
+        tape.pause(client);
+    }
+    tape.say(0, "unseen");
+    tape.say(1, "");
+    tape.rename(1, "ghost");
+    for client in [0, 1, 2, 5] {
+        tape.let_go(client);
+    }
+    tape.say(1, "from the ghost");
+    for client in [0, 1, 2, 5] {
+        tape.resume(client);
+    }
+    tapes.push(tape);
+    for tape in tapes {
+        assert_good(&tape.done(), &Facts::default());
+    }
+}
+
+#[test]
+fn good_wires_are_accepted() {
+    for (plain, raw) in [(true, false), (false, true), (true, true)] {
+        let mut tape = Tape::new();
+        tape.history.rules.wire = Wire { lang: Lang::En, plain, raw };
+        tape.connect(0);
+        tape.connect(1);
+        tape.send(0, if raw { b"\xEF\xBB\xBF\x1B\n" } else { b"\xEF\xBB\xBF\x1B\xFF\n" });
+        tape.said(0, if raw { "\u{FEFF}\u{1B}" } else { "\u{241B}\u{FFFD}" });
+        tape.send(1, b"//who\n");
+        tape.said(1, if plain { "//who" } else { "/who" });
+        tape.heal();
+        assert_good(&tape.history, &Facts::default());
+    }
+    let mut tape = Tape::new();
+    tape.history.rules.wire.lang = Lang::Zh;
+    let zh = [("Connected", "")];
+    assert_eq!(zh.len(), 1);
+    for (client, line) in [(0, "欢迎 10.0.0.0:5000"), (1, "欢迎 10.0.0.1:5000")] {
+        tape.push(client, Event::Connected { address: address(client) });
+        tape.told(client, line);
+    }
+    tape.told(0, "10.0.0.1:5000 上线");
+    tape.send(1, "/name 爱丽丝\n嗨\n".as_bytes());
+    for client in [0, 1] {
+        tape.told(client, "10.0.0.1:5000 改名 爱丽丝");
+        tape.told(client, "爱丽丝: 嗨");
+    }
+    tape.push(1, Event::Reset);
+    tape.told(0, "爱丽丝 下线");
+    assert_good(&tape.history, &Facts::default());
+}
+
+#[test]
+fn good_numbers_are_accepted() {
+    let mut tape = roomy(company());
+    for said_bytes in [0, 300_000, 600_000] {
+        tape.wait(Duration::from_secs(5));
+        tape.sample();
+        let sample = tape.history.samples.last_mut().expect("just taken");
+        (sample.said_bytes, sample.held_bytes) = (said_bytes, 70_000);
+    }
+    assert_eq!(judge_patience(&tape.history, &[(Duration::ZERO, tape.now)]), []);
+    let facts = Facts { demand: vec![(Duration::ZERO, tape.now)], steady: vec![0, 1, 2], ..Facts::default() };
+    let mut history = tape.history;
+    history.rules.limits.backlog_bytes = 60_000;
+    history.rules.limits.line_bytes_max = 5_000;
+    assert_good(&history, &facts);
+}
+
+/// A plain generator: the same numbers everywhere.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).expect("31 bits") % bound
+    }
+}
+
+/// What of [`random_tape`] lets a reader go.
+const LET_GO: usize = 5;
+
+/// Anything may happen, but some of it.
+fn random_tape(seed: u64, steps: usize, but: &[usize]) -> Tape {
+    let mut chance = Chance(seed);
+    let mut tape = Tape::new();
+    let mut next = 0;
+    for step in 0..steps {
+        let here: Vec<Client> =
+            tape.members.iter().filter(|(_, member)| !member.has_left).map(|(client, _)| *client).collect();
+        let what = Some(chance.below(40)).filter(|what| !but.contains(what)).unwrap_or(40);
+        if here.is_empty() || (what == 0 && next < 200) {
+            tape.connect(next);
+            next += 1;
+            continue;
+        }
+        let client = here[chance.below(here.len())];
+        match what {
+            1 => tape.rename(client, &format!("name{step}")),
+            2 if here.len() > 2 => tape.end(client),
+            3 if here.len() > 2 => tape.reset(client),
+            4 => tape.pause(client),
+            LET_GO => tape.let_go(client),
+            6..=9 => {
+                let paused = here.iter().find(|client| !tape.members[client].is_reading);
+                if let Some(&client) = paused {
+                    tape.resume(client);
+                }
+            }
+            10 => tape.say(client, ""),
+            11 => tape.say(client, "again"),
+            _ => tape.say(client, &format!("#{client}.{step}")),
+        }
+    }
+    for client in tape.members.keys().copied().collect::<Vec<_>>() {
+        if !tape.members[&client].is_reading {
+            tape.resume(client);
+        }
+    }
+    tape
+}
+
+#[test]
+fn random_good_histories_are_accepted() {
+    for seed in 0..300 {
+        assert_good(&random_tape(seed, 200, &[]).done(), &Facts::default());
+    }
+}
+
+/// Whatever is done to a line of a core reader is found out.
+#[test]
+fn random_doctored_histories_are_rejected() {
+    let mut kinds = BTreeMap::new();
+    for seed in 0..600 {
+        let mut history = random_tape(seed, 200, &[LET_GO]).done();
+        let mut chance = Chance(seed ^ 0x5EED);
+        let core = history.healed.as_ref().expect("healed").core.clone();
+        let lines: Vec<usize> = (0..history.records.len())
+            .filter(|&at| matches!(history.records[at].event, Event::Received { .. }))
+            .filter(|&at| core.contains(&history.records[at].client))
+            .collect();
+        let at = lines[chance.below(lines.len())];
+        let record = history.records[at].clone();
+        let Event::Received { bytes } = &record.event else { continue };
+        if bytes.starts_with(b"-- server") {
+            continue;
+        }
+        match seed % 4 {
+            0 => drop(history.records.remove(at)),
+            1 => history.records.insert(at, record.clone()),
+            2 => {
+                let next = lines.iter().find(|&&next| {
+                    let other = &history.records[next];
+                    next > at && other.client == record.client && other.event != record.event
+                });
+                let Some(&next) = next else { continue };
+                if matches!(&history.records[next].event, Event::Received { bytes } if bytes.starts_with(b"-- server"))
+                {
+                    continue;
+                }
+                history.records[at].event = history.records[next].event.clone();
+                history.records[next].event = record.event.clone();
+            }
+            _ => {
+                let mut bytes = bytes.clone();
+                let byte = chance.below(bytes.len() - 1);
+                bytes[byte] = if bytes[byte] == b'Z' { b'Y' } else { b'Z' };
+                history.records[at].event = Event::Received { bytes };
+            }
+        }
+        let Err(wrong) = judge(&history) else { panic!("seed {seed}: accepted though this was doctored: {record}") };
+        *kinds.entry((seed % 4, wrong[0].invariant)).or_insert(0) += 1;
+    }
+    println!("{kinds:#?}");
+}
+
+#[test]
+fn judging_is_deterministic_and_says_what_is_wrong() {
+    let history = without(good(), 1, "carol: #2.0");
+    let wrong = judge(&history).expect_err("a hole");
+    assert_eq!(wrong, judge(&history.clone()).expect_err("a hole"));
+    assert_eq!((wrong[0].law, wrong[0].clients[0]), (Law::NoHoles, 1));
+    let shown = wrong[0].to_string();
+    assert!(shown.starts_with("no holes: no-line-is-missing: ") && shown.contains("#1"), "{shown}");
+    assert!(history.to_string().contains("#1 sent \"#1.0\\n\""), "{history}");
+    assert_eq!(history.to_string().lines().count(), history.records.len() + history.server.len() + 1);
+}
+
+/// Near-linear: ten times as much takes about ten times as long. Printed, and held to a bound that only a square breaks.
+#[test]
+fn large_histories_are_judged_quickly() {
+    let mut spent = Vec::new();
+    for steps in [1_000, 10_000] {
+        let history = random_tape(7, steps, &[]).done();
+        let lines = history.records.iter().filter(|record| matches!(record.event, Event::Received { .. })).count();
+        let began = std::time::Instant::now();
+        assert_good(&history, &Facts::default());
+        let took = began.elapsed();
+        println!("{lines} lines received: {took:?}, {:.0} lines/s", lines as f64 / took.as_secs_f64());
+        spent.push(took.as_secs_f64() / lines as f64);
+    }
+    assert!(spent[1] < 10.0 * spent[0] + 1e-5, "{spent:?} seconds a line");
+}

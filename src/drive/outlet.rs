@@ -1,0 +1,176 @@
+//! The way out of a connection, and the account of the time in which it takes nothing.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWrite;
+use tokio::runtime::Handle;
+
+use super::now;
+use crate::patience::Account;
+
+/// Writes to a stream. Holds nothing while the stream takes what it is given.
+#[derive(Debug, Default)]
+pub(super) struct Outlet {
+    blocked: Option<Box<Blocked>>,
+}
+
+/// A connection that took nothing, within the last bytes that it took of the room.
+#[derive(Debug)]
+struct Blocked {
+    account: Account,
+    /// Wakes the task, and notes when, once the connection can take bytes again. `None` while it can.
+    stamp: Option<Arc<Stamp>>,
+    /// Since when it has taken nothing.
+    stalled_since: Option<Instant>,
+    /// It is in the way of a full room.
+    is_pressed: bool,
+}
+
+/// A waker that notes when it was woken: law 6 counts waiting until the connection can take bytes, not until its task gets
+/// round to it.
+struct Stamp {
+    waker: Waker,
+    /// Where the time comes from, as a waker may be woken outside any runtime.
+    clock: Handle,
+    woken_at: OnceLock<Instant>,
+}
+
+impl Wake for Stamp {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let _clock = self.clock.enter();
+        let _first = self.woken_at.set(now());
+        self.waker.wake_by_ref();
+    }
+}
+
+impl std::fmt::Debug for Stamp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stamp").field("woken_at", &self.woken_at).finish_non_exhaustive()
+    }
+}
+
+impl Outlet {
+    /// Writes some of `slices` to `stream`. `backlog_bytes` is the B of the account that is opened when it blocks.
+    pub(super) fn poll_write<S: AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+        backlog_bytes: usize,
+        slices: &[IoSlice<'_>],
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if let Some(blocked) = &mut self.blocked {
+            blocked.drop_stamp_if_used(cx.waker());
+        }
+        let mut wrote = match self.blocked.as_ref().and_then(|blocked| blocked.stamp.clone()) {
+            Some(stamp) => poll_write_slices(stream, slices, &mut Context::from_waker(&stamp.into())),
+            None => poll_write_slices(stream, slices, cx),
+        };
+        if wrote.is_pending() && !self.is_blocked() {
+            let stamp = self.open(backlog_bytes, cx.waker());
+            // Once more, so that it is the stamp that is woken.
+            wrote = poll_write_slices(stream, slices, &mut Context::from_waker(&stamp.into()));
+        }
+        if let (Poll::Ready(Ok(1..)), Some(blocked)) = (&wrote, &mut self.blocked) {
+            if let Some(stamp) = blocked.stamp.take() {
+                blocked.account.on_unblocked(stamp.woken_at.get().copied().unwrap_or_else(now));
+            }
+            blocked.stalled_since = None;
+            blocked.is_pressed = false;
+            self.close_if_clear();
+        }
+        wrote
+    }
+
+    /// Notes that the connection can take nothing as of now.
+    fn open(&mut self, backlog_bytes: usize, waker: &Waker) -> Arc<Stamp> {
+        let now = now();
+        let stamp = Stamp { waker: waker.clone(), clock: Handle::current(), woken_at: OnceLock::new() };
+        let stamp = Arc::new(stamp);
+        let blocked = self.blocked.get_or_insert_with(|| {
+            let account = Account::new(backlog_bytes);
+            Box::new(Blocked { account, stamp: None, stalled_since: None, is_pressed: false })
+        });
+        blocked.account.on_blocked(now);
+        blocked.stalled_since.get_or_insert(now);
+        blocked.stamp = Some(Arc::clone(&stamp));
+        stamp
+    }
+
+    fn close_if_clear(&mut self) {
+        if self.blocked.as_ref().is_some_and(|blocked| blocked.account.is_clear()) {
+            self.blocked = None;
+        }
+    }
+
+    /// The connection took `bytes` of the room. What it is told alone does not count, or whoever asks for much would be
+    /// forgiven its waiting for the room.
+    pub(super) fn on_taken(&mut self, bytes: usize) {
+        if let Some(blocked) = &mut self.blocked {
+            blocked.account.on_taken(bytes);
+            self.close_if_clear();
+        }
+    }
+
+    /// The reader is in the way of a full room, or is not.
+    pub(super) fn set_pressed(&mut self, is_pressed: bool) {
+        if let Some(blocked) = &mut self.blocked {
+            blocked.is_pressed = is_pressed;
+        }
+    }
+
+    /// Whether the last write would have blocked.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.as_ref().is_some_and(|blocked| blocked.stamp.is_some())
+    }
+
+    /// Whether it has taken nothing for `stall`.
+    pub(super) fn has_stalled(&self, stall: Duration, now: Instant) -> bool {
+        let stalled_since = self.blocked.as_ref().and_then(|blocked| blocked.stalled_since);
+        stalled_since.and_then(|since| since.checked_add(stall)).is_some_and(|until| until <= now)
+    }
+
+    /// Whether it may no longer hold up a full room.
+    pub(super) fn is_spent(&self, patience: Duration, now: Instant) -> bool {
+        patience.is_zero() || self.blocked.as_ref().is_some_and(|blocked| blocked.account.is_spent(patience, now))
+    }
+
+    /// When something has to be decided though it still takes nothing.
+    pub(super) fn deadline(&self, stall: Duration, patience: Duration) -> Option<Instant> {
+        let blocked = self.blocked.as_ref().filter(|blocked| blocked.stamp.is_some())?;
+        let stalled = blocked.stalled_since.and_then(|since| since.checked_add(stall));
+        let spent = if blocked.is_pressed { blocked.account.spent_at(patience) } else { None };
+        stalled.into_iter().chain(spent).min()
+    }
+}
+
+impl Blocked {
+    /// A stamp that was woken is an end of waiting, whatever comes of it; one that would wake another task is of no use.
+    fn drop_stamp_if_used(&mut self, waker: &Waker) {
+        let Some(stamp) = &self.stamp else { return };
+        if let Some(&at) = stamp.woken_at.get() {
+            self.account.on_unblocked(at);
+            self.stamp = None;
+        } else if !stamp.waker.will_wake(waker) {
+            self.stamp = None;
+        }
+    }
+}
+
+fn poll_write_slices<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    slices: &[IoSlice<'_>],
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    match slices {
+        [one] => Pin::new(stream).poll_write(cx, one),
+        many => Pin::new(stream).poll_write_vectored(cx, many),
+    }
+}
