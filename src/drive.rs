@@ -368,6 +368,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
 
     fn poll_input(&mut self, reads: &mut usize, cx: &mut Context<'_>) -> io::Result<Heard> {
         loop {
+            if self.broken.is_some() {
+                // There is nobody to tell, and nothing to wait for.
+                self.forget_told();
+            }
             if !self.told.is_empty() || self.roster.is_some() {
                 self.line.pause();
                 if self.probe_at.take().is_some() {
@@ -470,13 +474,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
                 None if at_end => self.session.finish(self.member.who(), &mut answer),
                 next => next,
             };
-            ended_line |= next.is_some();
+            // One that was refused amid its coming goes on.
+            ended_line |= next.is_some() && !self.session.is_skipping();
             match next {
                 Some(Effect::Said) if answer.said.len() < most => {}
                 effect => break effect,
             }
         };
-        if ended_line {
+        if ended_line || !self.session.is_amid_line() {
             self.line = LineClock::default();
         }
         if let Some(turn) = &mut turn
@@ -508,9 +513,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             Some(Effect::Quit) => self.leave(Some(End::Left)),
             None if at_end => self.leave(Some(End::Left)),
             Some(Effect::Said | Effect::Told) | None => {}
-        }
-        if self.broken.is_some() {
-            self.forget_told();
         }
         Ok(Heard::Something)
     }

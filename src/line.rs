@@ -163,6 +163,11 @@ impl Splitter {
         self.held.capacity()
     }
 
+    /// Whether an unended line was refused, and is dropped as it comes.
+    pub(crate) fn is_skipping(&self) -> bool {
+        self.is_skipping
+    }
+
     /// Whether some byte of a line has come and its line feed has not, also while it is skipped.
     #[must_use]
     pub(crate) fn is_amid_line(&self) -> bool {

@@ -366,6 +366,14 @@ impl State {
             assert!(reader.end.is_none_or(|end| to <= end), "nobody reads past its end");
             self.log.advance(from, to);
             self.check_in(key, wakes);
+            self.stop_at_end(key, wakes);
+        }
+    }
+
+    /// A reader that has come to its end needs the log no more, though it may take long to be sent what else is due to it.
+    fn stop_at_end(&mut self, key: usize, wakes: &mut Wakes) {
+        if self.seats[key].reader.as_ref().is_some_and(|reader| reader.end == Some(reader.cursor)) {
+            self.stop_reading(key, wakes);
         }
     }
 
@@ -384,6 +392,7 @@ impl State {
             if self.is_open {
                 self.append(departure, wakes);
             }
+            self.stop_at_end(key, wakes);
         }
     }
 
@@ -576,18 +585,17 @@ impl Member {
         let key = self.key;
         let patience = self.room.shared.limits.patience;
         self.room.shared.change(|state, wakes| {
+            state.pass(key, taken_bytes, wakes);
             if state.seats[key].reader.is_none() {
                 return Poll::Ready(Next::End);
             }
-            state.pass(key, taken_bytes, wakes);
             loop {
                 let pressed_until = state.pressed_until;
                 let is_open = state.is_open;
                 let head = state.log.head();
                 let reader = state.reader(key);
                 let (cursor, until) = (reader.cursor, reader.end.unwrap_or(head));
-                if cursor == until && (reader.end.is_some() || !is_open) {
-                    // It may take long to close, and must not hold up the room meanwhile.
+                if cursor == until && !is_open {
                     state.stop_reading(key, wakes);
                     return Poll::Ready(Next::End);
                 }
@@ -634,10 +642,10 @@ impl Member {
     pub fn block(&mut self, taken_bytes: usize, waker: &Waker) -> bool {
         let key = self.key;
         self.room.shared.change(|state, wakes| {
+            state.pass(key, taken_bytes, wakes);
             if state.seats[key].reader.is_none() {
                 return false;
             }
-            state.pass(key, taken_bytes, wakes);
             state.unpark(key);
             state.check_in(key, wakes);
             state.reader(key).is = Is::Blocked(waker.clone());
@@ -665,6 +673,7 @@ impl Member {
             state.reader(key).cursor = to;
             state.log.advance(from, to);
             state.check_in(key, wakes);
+            state.stop_at_end(key, wakes);
             state.let_gos += 1;
             state.missed_lines += missed_lines;
             Some(LetGo { missed_lines, torn })

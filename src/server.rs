@@ -268,9 +268,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Connection<S> {
 /// Tells a connection in one line why it is refused, as far as that goes without waiting, and drops it.
 fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, line: &[u8]) {
     let mut cx = Context::from_waker(Waker::noop());
-    if let Poll::Ready(Ok(_)) = Pin::new(&mut stream).poll_write(&mut cx, line) {
-        let _ended = Pin::new(&mut stream).poll_shutdown(&mut cx);
+    let mut rest = line;
+    while !rest.is_empty()
+        && let Poll::Ready(Ok(bytes @ 1..)) = Pin::new(&mut stream).poll_write(&mut cx, rest)
+    {
+        rest = &rest[bytes..];
     }
+    let _ended = Pin::new(&mut stream).poll_shutdown(&mut cx);
 }
 
 /// What one listener has met in the way of errors: how long to wait after the last, and what to say of them.

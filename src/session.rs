@@ -104,6 +104,11 @@ impl Session {
         self.splitter.memory_bytes()
     }
 
+    /// Whether a line is under way that was refused.
+    pub(crate) fn is_skipping(&self) -> bool {
+        self.splitter.is_skipping()
+    }
+
     /// Whether a line has begun that has not ended.
     pub(crate) fn is_amid_line(&self) -> bool {
         self.splitter.is_amid_line()

@@ -1,0 +1,439 @@
+//! A plan: all that happens in one run, as a value. A seed draws it; it prints, parses and shrinks.
+//!
+//! Everything random about a run is decided here or drawn by the network from [`Plan::seed`]; so an act can be taken out of a
+//! plan and all others stay as they were. A plan is a *swarm*: each kind of speech and of fault is on or off per seed, so
+//! that runs differ in kind and not only in their numbers.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use unisono::limits::FOREVER;
+use unisono::{Lang, Limits, Wire};
+
+use crate::random::Random;
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// What the network draws its latencies and cuts from.
+    pub seed: u64,
+    /// The room and the server around it.
+    pub rules: Rules,
+    /// The links.
+    pub links: Links,
+    /// What happens, in the order of time.
+    pub acts: Vec<Act>,
+    /// From when on the network is whole for `core`, in ms: nobody says anything new after it.
+    pub heal_ms: u64,
+    /// The clients that are healed. The others stay as they are.
+    pub core: Vec<usize>,
+}
+
+/// The server's numbers, as a plan has them. Times are in ms; `None` is for ever.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "they are the fields of Limits and Wire")]
+pub struct Rules {
+    pub english: bool,
+    pub plain: bool,
+    pub raw: bool,
+    pub line_bytes_max: usize,
+    pub backlog_bytes: usize,
+    pub patience_ms: Option<u64>,
+    pub stall_ms: Option<u64>,
+    pub line_deadline_ms: u64,
+    pub grace_ms: u64,
+    pub linger_ms: u64,
+    pub connections_max: usize,
+    pub per_ip_max: usize,
+    pub partial_bytes_total: usize,
+}
+
+/// The numbers of the network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Links {
+    /// Least and most latency of a chunk, in ms.
+    pub latency_ms: (u64, u64),
+    /// Bytes that a sender's side of a connection holds.
+    pub send_bytes: usize,
+    /// Bytes that a receiver's side holds.
+    pub receive_bytes: usize,
+    /// Reads and writes are cut short, down to one byte.
+    pub choppy: bool,
+    /// Tasks are woken, and polled, for nothing.
+    pub spurious: bool,
+}
+
+/// Something that happens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Act {
+    /// When, in simulated ms from the start.
+    pub at_ms: u64,
+    /// What.
+    pub what: What,
+}
+
+/// What can happen. A number names a client: one connection attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named in each variant's sentence")]
+pub enum What {
+    /// A client connects from the host with this number.
+    Connect { client: usize, host: u8 },
+    /// It sends something.
+    Send { client: usize, text: Text },
+    /// It ends its input.
+    End { client: usize },
+    /// It breaks its connection.
+    Reset { client: usize },
+    /// Its host loses power: nobody is told.
+    Vanish { client: usize },
+    /// It stops reading.
+    Pause { client: usize },
+    /// It goes on reading.
+    Resume { client: usize },
+    /// It reads so many bytes, though paused.
+    Sip { client: usize, bytes: usize },
+    /// Nothing moves between it and the server: a partition that will heal.
+    Freeze { client: usize },
+    /// Nothing moves from the server to it.
+    FreezeDown { client: usize },
+    /// All that was frozen moves again.
+    Thaw { client: usize },
+    /// The server's next write to it fails.
+    WriteError { client: usize },
+    /// The server's next read from it panics.
+    Panic { client: usize },
+    /// Accepting fails so, once.
+    AcceptError { errno: i32 },
+    /// The server is asked to end.
+    Stop,
+    /// The server is gone, at once, and everything of it.
+    Crash,
+    /// It is started again.
+    Restart,
+}
+
+impl What {
+    /// The client that it is about.
+    pub fn client(&self) -> Option<usize> {
+        match *self {
+            Self::Connect { client, .. }
+            | Self::Send { client, .. }
+            | Self::End { client }
+            | Self::Reset { client }
+            | Self::Vanish { client }
+            | Self::Pause { client }
+            | Self::Resume { client }
+            | Self::Sip { client, .. }
+            | Self::Freeze { client }
+            | Self::FreezeDown { client }
+            | Self::Thaw { client }
+            | Self::WriteError { client }
+            | Self::Panic { client } => Some(client),
+            Self::AcceptError { .. } | Self::Stop | Self::Crash | Self::Restart => None,
+        }
+    }
+}
+
+/// What a client sends. Texts carry a stamp, so that one line can be told from another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are named in each variant's sentence")]
+pub enum Text {
+    /// So many lines, each with so many bytes of filling.
+    Lines { first: usize, count: usize, filling: usize },
+    /// A line without text.
+    Empty,
+    /// Some bytes of a line, without its end.
+    Partial { stamp: usize, filling: usize },
+    /// A line end alone.
+    LineEnd,
+    /// A line with a carriage return before its end.
+    Crlf { stamp: usize },
+    /// A line of control bytes, broken UTF-8 and the like.
+    Odd { stamp: usize },
+    /// A line that begins with a slash: a command.
+    Command(String),
+}
+
+impl Text {
+    /// The bytes that `client` sends.
+    pub fn bytes(&self, client: usize) -> Vec<u8> {
+        let line = |stamp: usize, filling: usize| format!("#{client}.{stamp} {}", "x".repeat(filling));
+        match self {
+            Self::Lines { first, count, filling } => {
+                let lines = (*first..first + count).map(|stamp| line(stamp, *filling) + "\n");
+                lines.collect::<Vec<_>>().concat().into_bytes()
+            }
+            Self::Empty | Self::LineEnd => b"\n".to_vec(),
+            Self::Partial { stamp, filling } => line(*stamp, *filling).into_bytes(),
+            Self::Crlf { stamp } => (line(*stamp, 0) + "\r\n").into_bytes(),
+            Self::Odd { stamp } => {
+                [line(*stamp, 0).as_bytes(), b"\x1b[2J\x00\xff\xfe\xe4\xbd\r\t\xc2\x85 \xe2\x80\xae\n"].concat()
+            }
+            Self::Command(command) => format!("{command}\n").into_bytes(),
+        }
+    }
+}
+
+/// Kinds of faults, each with a switch of its own per seed.
+const FAULTS: usize = 14;
+
+/// Kinds of speech, likewise.
+const SPEECHES: usize = 8;
+
+/// Most simulated time with faults, in ms.
+const SAFETY_MS: u64 = 20_000;
+
+impl Plan {
+    /// Draws the plan of `seed`.
+    pub fn draw(seed: u64) -> Self {
+        let random = Random::new(seed);
+        let rules = Rules::draw(&mut random.fork("rules"));
+        let links = Links::draw(&mut random.fork("links"), &rules);
+        let heal_ms = random.fork("length").range(500..=SAFETY_MS);
+        let mut draft = Draft::new(&random, &rules, heal_ms);
+        draft.draw_clients();
+        draft.draw_server();
+        let Draft { mut acts, core, .. } = draft;
+        acts.sort_by_key(|act| act.at_ms);
+        Self { seed, rules, links, acts, heal_ms, core }
+    }
+
+    /// How many clients there are.
+    pub fn clients(&self) -> usize {
+        self.acts.iter().filter_map(|act| act.what.client()).max().map_or(0, |last| last + 1)
+    }
+
+    /// The address of a host.
+    pub fn address(host: u8) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(10, 1, 0, host))
+    }
+}
+
+fn duration(ms: Option<u64>) -> Duration {
+    ms.map_or(FOREVER, Duration::from_millis)
+}
+
+impl Rules {
+    fn draw(random: &mut Random) -> Self {
+        let line_bytes_max = *random.pick(&[24, 64, 64, 200, 1000, 65_536]);
+        let stored = 3 * line_bytes_max + 100;
+        let plain = random.chance(1, 4);
+        Self {
+            english: random.chance(1, 2),
+            plain,
+            raw: random.chance(1, 4),
+            line_bytes_max,
+            backlog_bytes: stored * usize::try_from(*random.pick(&[4, 5, 8, 20, 100])).expect("small"),
+            patience_ms: *random.pick(&[Some(0), Some(1), Some(50), Some(300), Some(300), Some(1000), Some(5000), None]),
+            stall_ms: *random.pick(&[Some(100), Some(1000), Some(2000), Some(2000), Some(10_000), None]),
+            line_deadline_ms: *random.pick(&[200, 2000, 60_000]),
+            grace_ms: *random.pick(&[0, 100, 5000]),
+            linger_ms: *random.pick(&[0, 100, 2000]),
+            connections_max: *random.pick(&[usize::MAX, usize::MAX, 3, 10]),
+            per_ip_max: *random.pick(&[usize::MAX, usize::MAX, usize::MAX, 2]),
+            partial_bytes_total: *random.pick(&[1 << 24, 1 << 15, 0]),
+        }
+    }
+
+    /// They as the server takes them.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            line_bytes_max: self.line_bytes_max,
+            backlog_bytes: self.backlog_bytes,
+            patience: duration(self.patience_ms),
+            stall: duration(self.stall_ms),
+            line_deadline: Duration::from_millis(self.line_deadline_ms),
+            grace: Duration::from_millis(self.grace_ms),
+            linger: Duration::from_millis(self.linger_ms),
+            connections_max: self.connections_max,
+            per_ip_max: self.per_ip_max,
+            partial_bytes_total: self.partial_bytes_total,
+        }
+    }
+
+    /// How the room speaks.
+    pub fn wire(&self) -> Wire {
+        Wire { lang: if self.english { Lang::En } else { Lang::Zh }, plain: self.plain, raw: self.raw }
+    }
+}
+
+impl Links {
+    fn draw(random: &mut Random, rules: &Rules) -> Self {
+        let most_ms = *random.pick(&[0, 0, 1, 20, 200]);
+        // Four send buffers fit in the backlog, as `serve` demands.
+        let bounded = rules.backlog_bytes / 4;
+        Self {
+            latency_ms: (random.range(0..=most_ms), most_ms),
+            send_bytes: usize::try_from(*random.pick(&[1, 16, 64, 256, 4096, 65_536])).expect("small").min(bounded),
+            receive_bytes: usize::try_from(*random.pick(&[1, 16, 64, 256, 4096, 65_536])).expect("small").min(bounded),
+            choppy: random.chance(1, 3),
+            spurious: random.chance(1, 3),
+        }
+    }
+}
+
+/// A plan while it is drawn.
+struct Draft<'a> {
+    random: &'a Random,
+    rules: &'a Rules,
+    heal_ms: u64,
+    /// How likely each kind of fault is, out of 100; most are zero.
+    faults: [u64; FAULTS],
+    /// How likely each kind of speech is.
+    speeches: [u64; SPEECHES],
+    acts: Vec<Act>,
+    core: Vec<usize>,
+    clients: usize,
+}
+
+impl<'a> Draft<'a> {
+    fn new(random: &'a Random, rules: &'a Rules, heal_ms: u64) -> Self {
+        let mut swarm = random.fork("swarm");
+        let mut weights = |len: usize, on: u64| -> Vec<u64> {
+            (0..len).map(|_| if swarm.chance(on, 100) { swarm.range(1..=100) } else { 0 }).collect()
+        };
+        let faults = weights(FAULTS, 45).try_into().expect("so many were drawn");
+        let speeches = weights(SPEECHES, 60).try_into().expect("so many were drawn");
+        Self { random, rules, heal_ms, faults, speeches, acts: Vec::new(), core: Vec::new(), clients: 0 }
+    }
+
+    fn act(&mut self, at_ms: u64, what: What) {
+        self.acts.push(Act { at_ms: at_ms.min(self.heal_ms), what });
+    }
+
+    fn draw_clients(&mut self) {
+        let mut random = self.random.fork("clients");
+        let most = *random.pick(&[1, 2, 3, 3, 5, 5, 8, 8, 15, 40]);
+        let slots = random.range(1..=most);
+        for slot in 0..slots {
+            let mut random = self.random.fork_at(1000 + slot);
+            let host = u8::try_from(random.below(6)).expect("small") + 1;
+            let mut at_ms = random.below(self.heal_ms);
+            // A slot is a person: it may come again after it went.
+            loop {
+                let client = self.clients;
+                self.clients += 1;
+                self.act(at_ms, What::Connect { client, host });
+                let went = self.draw_life(&mut random, client, &mut at_ms);
+                if !went {
+                    if random.chance(9, 10) {
+                        self.core.push(client);
+                    }
+                    break;
+                }
+                at_ms += random.range(0..=2000);
+                if at_ms >= self.heal_ms || random.chance(1, 3) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// What one client does from connecting to going; false if it is still there in the end.
+    fn draw_life(&mut self, random: &mut Random, client: usize, at_ms: &mut u64) -> bool {
+        let pace_ms = *random.pick(&[1, 10, 100, 1000]);
+        let mut stamp = 0;
+        let mut paused = false;
+        let mut frozen = false;
+        for _ in 0..random.range(0..=40) {
+            *at_ms += random.below(2 * pace_ms);
+            if *at_ms >= self.heal_ms {
+                return false;
+            }
+            let fault = random.index(FAULTS);
+            if random.chance(self.faults[fault], 400) {
+                let what = match fault {
+                    0 => What::Reset { client },
+                    1 => What::Vanish { client },
+                    2 | 3 if paused => What::Resume { client },
+                    2 | 3 => What::Pause { client },
+                    4 if paused => What::Sip { client, bytes: usize::try_from(random.range(1..=2000)).expect("small") },
+                    5 | 6 if frozen => What::Thaw { client },
+                    5 => What::Freeze { client },
+                    6 => What::FreezeDown { client },
+                    7 => What::WriteError { client },
+                    8 => What::Panic { client },
+                    9 => What::End { client },
+                    _ => continue,
+                };
+                paused = matches!(what, What::Pause { .. }) || (paused && !matches!(what, What::Resume { .. }));
+                frozen = matches!(what, What::Freeze { .. } | What::FreezeDown { .. })
+                    || (frozen && !matches!(what, What::Thaw { .. }));
+                let went = matches!(
+                    what,
+                    What::Reset { .. } | What::Vanish { .. } | What::WriteError { .. } | What::Panic { .. } | What::End { .. }
+                );
+                self.act(*at_ms, what);
+                if went {
+                    return true;
+                }
+            } else {
+                let text = self.draw_text(random, &mut stamp);
+                let quits = matches!(&text, Text::Command(command) if command == "/quit") && !self.rules.plain;
+                self.act(*at_ms, What::Send { client, text });
+                if quits {
+                    return true;
+                }
+            }
+        }
+        if random.chance(1, 2) {
+            *at_ms += random.below(2 * pace_ms);
+            self.act(*at_ms, What::End { client });
+            return true;
+        }
+        false
+    }
+
+    fn draw_text(&self, random: &mut Random, stamp: &mut usize) -> Text {
+        let kind = random.index(SPEECHES);
+        let first = *stamp;
+        *stamp += 1;
+        let filling = usize::try_from(random.below(30)).expect("small");
+        if !random.chance(self.speeches[kind], 100) {
+            return Text::Lines { first, count: 1, filling };
+        }
+        match kind {
+            0 => {
+                let count = usize::try_from(random.range(2..=200)).expect("small");
+                *stamp += count - 1;
+                Text::Lines { first, count, filling }
+            }
+            1 => Text::Empty,
+            2 => Text::Partial { stamp: first, filling },
+            3 => Text::LineEnd,
+            4 => Text::Crlf { stamp: first },
+            5 => Text::Odd { stamp: first },
+            6 => {
+                let commands = ["/who", "/help", "/name ann", "/name Ann", "/name bob", "/name a b", "//slashed", "/nothing"];
+                let mut command = (*random.pick(&commands)).to_owned();
+                if random.chance(1, 20) {
+                    "/quit".clone_into(&mut command);
+                }
+                Text::Command(command)
+            }
+            _ => Text::Lines { first, count: 1, filling: self.rules.line_bytes_max + filling },
+        }
+    }
+
+    fn draw_server(&mut self) {
+        let mut random = self.random.fork("server");
+        if random.chance(self.faults[11], 100) {
+            for _ in 0..random.range(1..=6) {
+                let errno = *random.pick(&[24, 23, 105, 12, 103]);
+                let at_ms = random.below(self.heal_ms);
+                self.act(at_ms, What::AcceptError { errno });
+            }
+        }
+        // A server that ends takes everyone with it: nobody is left to be healed but who comes later.
+        let ends = [(12, What::Crash), (13, What::Stop)];
+        for (fault, what) in ends {
+            if random.chance(self.faults[fault], 300) {
+                let at_ms = random.below(self.heal_ms);
+                self.act(at_ms, what);
+                self.act(at_ms + random.range(1..=3000), What::Restart);
+                self.core.clear();
+            }
+        }
+    }
+}
