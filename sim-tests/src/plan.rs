@@ -225,7 +225,16 @@ impl Rules {
             raw: random.chance(1, 4),
             line_bytes_max,
             backlog_bytes: stored * usize::try_from(*random.pick(&[4, 5, 8, 20, 100])).expect("small"),
-            patience_ms: *random.pick(&[Some(0), Some(1), Some(50), Some(300), Some(300), Some(1000), Some(5000), None]),
+            patience_ms: *random.pick(&[
+                Some(0),
+                Some(1),
+                Some(50),
+                Some(300),
+                Some(300),
+                Some(1000),
+                Some(5000),
+                None,
+            ]),
             stall_ms: *random.pick(&[Some(100), Some(1000), Some(2000), Some(2000), Some(10_000), None]),
             line_deadline_ms: *random.pick(&[200, 2000, 60_000]),
             grace_ms: *random.pick(&[0, 100, 5000]),
@@ -260,7 +269,8 @@ impl Rules {
 
 impl Links {
     fn draw(random: &mut Random, rules: &Rules) -> Self {
-        let most_ms = *random.pick(&[0, 0, 1, 20, 200]);
+        // What is under way takes nothing meanwhile: with a stall limit of a few round trips anyone would be sent away.
+        let most_ms = (*random.pick(&[0, 0, 1, 20, 200])).min(rules.stall_ms.map_or(200, |stall_ms| stall_ms / 20));
         // Four send buffers fit in the backlog, as `serve` demands.
         let bounded = rules.backlog_bytes / 4;
         Self {
@@ -362,14 +372,18 @@ impl<'a> Draft<'a> {
                     || (frozen && !matches!(what, What::Thaw { .. }));
                 let went = matches!(
                     what,
-                    What::Reset { .. } | What::Vanish { .. } | What::WriteError { .. } | What::Panic { .. } | What::End { .. }
+                    What::Reset { .. }
+                        | What::Vanish { .. }
+                        | What::WriteError { .. }
+                        | What::Panic { .. }
+                        | What::End { .. }
                 );
                 self.act(*at_ms, what);
                 if went {
                     return true;
                 }
             } else {
-                let text = self.draw_text(random, &mut stamp);
+                let text = self.draw_text(random, client, &mut stamp);
                 let quits = matches!(&text, Text::Command(command) if command == "/quit") && !self.rules.plain;
                 self.act(*at_ms, What::Send { client, text });
                 if quits {
@@ -385,7 +399,7 @@ impl<'a> Draft<'a> {
         false
     }
 
-    fn draw_text(&self, random: &mut Random, stamp: &mut usize) -> Text {
+    fn draw_text(&self, random: &mut Random, client: usize, stamp: &mut usize) -> Text {
         let kind = random.index(SPEECHES);
         let first = *stamp;
         *stamp += 1;
@@ -405,8 +419,10 @@ impl<'a> Draft<'a> {
             4 => Text::Crlf { stamp: first },
             5 => Text::Odd { stamp: first },
             6 => {
-                let commands = ["/who", "/help", "/name ann", "/name Ann", "/name bob", "/name a b", "//slashed", "/nothing"];
-                let mut command = (*random.pick(&commands)).to_owned();
+                // Nobody takes a name that another had: from afar their departures could not be told apart.
+                let names = [format!("/name ann{client}"), format!("/name Ann{client}"), format!("/name bob{client}")];
+                let others = ["/who", "/help", "/name a b", "//slashed", "/nothing"].map(str::to_owned);
+                let mut command = random.pick(&[&names[..], &others[..]].concat()).clone();
                 if random.chance(1, 20) {
                     "/quit".clone_into(&mut command);
                 }

@@ -53,7 +53,12 @@ pub fn run(plan: &Plan) -> Outcome {
         .start_paused(true)
         .build()
         .expect("a runtime without sockets needs nothing");
-    let mut outcome = runtime.block_on(Play::new(plan).play());
+    let mut outcome = runtime.block_on(async {
+        // Timers count in whole ms from the runtime's own start. The first one takes us there, so that no later time has the
+        // few microseconds in it that passed between that start and the clock's.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        Play::new(plan).play().await
+    });
     drop(runtime);
     outcome.faults.extend(PANICS.take());
     outcome
@@ -79,7 +84,9 @@ fn watch_panics() {
     ONCE.call_once(|| {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            if info.payload_as_str() != Some(PLANTED_PANIC) {
+            let message = info.payload().downcast_ref::<String>().map_or("", String::as_str);
+            let planted = [message, info.payload().downcast_ref::<&str>().copied().unwrap_or_default()];
+            if !planted.contains(&PLANTED_PANIC) {
                 PANICS.with_borrow_mut(|panics| panics.push(info.to_string()));
                 usual(info);
             }
@@ -95,8 +102,13 @@ struct Recorder {
 }
 
 impl Recorder {
+    /// Simulated time since the beginning.
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
     fn record(&self, client: usize, event: Event) {
-        let record = Record { at: self.epoch.elapsed(), client, event };
+        let record = Record { at: self.now(), client, event };
         self.records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
     }
 }
@@ -188,7 +200,7 @@ impl<'a> Play<'a> {
     }
 
     fn now(&self) -> Duration {
-        self.recorder.epoch.elapsed()
+        self.recorder.now()
     }
 
     fn sample(&mut self) {
@@ -235,7 +247,7 @@ impl<'a> Play<'a> {
         if let Some(life) = &mut self.life
             && life.stop.take().is_some()
         {
-            self.server.push((self.recorder.epoch.elapsed(), ServerEvent::Stopping));
+            self.server.push((self.recorder.now(), ServerEvent::Stopping));
         }
     }
 
@@ -404,7 +416,7 @@ impl<'a> Play<'a> {
     async fn finish(&mut self) {
         self.stop();
         self.stopped().await;
-        self.samples.extend(self.samples.last().cloned().map(|last| Sample { at: self.recorder.epoch.elapsed(), ..last }));
+        self.samples.extend(self.samples.last().cloned().map(|last| Sample { at: self.recorder.now(), ..last }));
         for person in std::mem::take(&mut self.people).into_iter().flatten() {
             drop(person.orders);
             let _ended = person.task.await;
@@ -534,10 +546,11 @@ impl ClientTask {
                 if let Poll::Ready(result) = Pin::new(&mut *stream).poll_write(cx, &self.unsent) {
                     return Poll::Ready(Turn::Wrote(result));
                 }
-            } else if self.is_open && self.ends {
-                if let Poll::Ready(_done) = Pin::new(&mut *stream).poll_shutdown(cx) {
-                    return Poll::Ready(Turn::Ended);
-                }
+            } else if self.is_open
+                && self.ends
+                && let Poll::Ready(_done) = Pin::new(&mut *stream).poll_shutdown(cx)
+            {
+                return Poll::Ready(Turn::Ended);
             }
             Poll::Pending
         })

@@ -205,6 +205,8 @@ impl View {
             }
         }
         self.tail = bytes[start..].to_vec();
+        // Of a notice that did not come whole, nobody knows that it was not this one.
+        self.is_late |= self.tail.first() == Some(&b'-');
         self.bytes = bytes;
     }
 
@@ -212,7 +214,9 @@ impl View {
     fn check_tail(&self, history: &History, life: &Life, may_be_torn: bool, wrong: &mut Vec<Violation>) {
         let Some(ended) = self.received_end else { return };
         let is_over = life.over().is_some_and(|over| over <= ended);
-        let may_be_cut = self.is_broken() || is_over || self.was_paused_for(history) || may_be_torn;
+        // A refusal is written as far as that goes without waiting.
+        let is_refusal = self.tail.len() == self.bytes.len() && self.tail.starts_with(b"-");
+        let may_be_cut = self.is_broken() || is_over || self.was_paused_for(history) || may_be_torn || is_refusal;
         if !self.tail.is_empty() && !may_be_cut && !self.may_have_stalled(history, |_| None) {
             let blame = Violation::of("lines-are-whole", &[self.client]).line(&self.tail).at(ended);
             wrong.push(blame.because("the stream ended amid a line, and nothing had broken".to_owned()));

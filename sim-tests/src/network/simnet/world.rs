@@ -591,7 +591,8 @@ impl World {
 
     /// The stream is gone: what it wrote is still sent, unless it left something unread.
     pub(super) fn close(&mut self, id: Id, side: Side) {
-        let conn = self.held(id);
+        // Connecting may have failed so that nothing is left of it.
+        let Some(conn) = self.conn(id) else { return };
         let is_opening = conn.opening != Opening::Done;
         let incoming = &conn.pipes[side.peer() as usize];
         let is_unread = incoming.delivered > incoming.taken;
