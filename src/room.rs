@@ -145,6 +145,19 @@ struct Reader {
     owes: bool,
 }
 
+impl Reader {
+    /// Its waker, if it was blocked; it is awake then.
+    fn unblock(&mut self) -> Option<Waker> {
+        match std::mem::replace(&mut self.is, Is::Awake) {
+            Is::Blocked(waker) => Some(waker),
+            other => {
+                self.is = other;
+                None
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Is {
     /// Its task runs or was woken.
@@ -209,12 +222,9 @@ impl Room {
             state.is_open = false;
             state.sweep(wakes);
             state.senders.wake_all(wakes);
-            for (_, seat) in &mut state.seats {
-                if let Some(reader) = &mut seat.reader
-                    && let Is::Blocked(waker) = std::mem::replace(&mut reader.is, Is::Awake)
-                {
-                    wakes.push(waker);
-                }
+            let readers = state.seats.iter_mut().filter_map(|(_, seat)| seat.reader.as_mut());
+            for waker in readers.filter_map(Reader::unblock) {
+                wakes.push(waker);
             }
         });
     }
@@ -303,14 +313,9 @@ impl State {
     /// Wakes the blocked readers before `until`: they are in the way. Nobody else is left behind by our own sweeping.
     fn press(&mut self, until: Position, wakes: &mut Wakes) {
         self.sweep(wakes);
-        for (_, seat) in &mut self.seats {
-            if let Some(reader) = &mut seat.reader
-                && reader.cursor < until
-                && matches!(reader.is, Is::Blocked(_))
-                && let Is::Blocked(waker) = std::mem::replace(&mut reader.is, Is::Awake)
-            {
-                wakes.push(waker);
-            }
+        let readers = self.seats.iter_mut().filter_map(|(_, seat)| seat.reader.as_mut());
+        for waker in readers.filter(|reader| reader.cursor < until).filter_map(Reader::unblock) {
+            wakes.push(waker);
         }
     }
 
@@ -599,15 +604,14 @@ impl Member {
                     state.stop_reading(key, wakes);
                     return Poll::Ready(Next::End);
                 }
-                let next = if patience.is_zero() && cursor < pressed_until {
-                    Next::InTheWay
-                } else {
-                    state.log.read(cursor, until, batch);
-                    Next::Lines
-                };
-                if next != Next::Lines || !batch.is_empty() {
+                if patience.is_zero() && cursor < pressed_until {
                     state.unpark(key);
-                    return Poll::Ready(next);
+                    return Poll::Ready(Next::InTheWay);
+                }
+                state.log.read(cursor, until, batch);
+                if !batch.is_empty() {
+                    state.unpark(key);
+                    return Poll::Ready(Next::Lines);
                 }
                 if state.reader(key).owes {
                     // It may be the last of the sweep, and then there is more.
