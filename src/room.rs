@@ -276,13 +276,19 @@ impl Shared {
 
     /// Makes one change to the room: under the lock, settled, and with the wake-ups that it owes after the lock.
     fn change<R>(&self, change: impl FnOnce(&mut State, &mut Wakes) -> R) -> R {
+        self.change_unless_broken(change).expect("a panic under the room's lock ends the room")
+    }
+
+    /// As [`change`](Self::change), for what is dropped: a broken room has nobody left to tell, and this may be the very
+    /// unwinding that broke it.
+    fn change_unless_broken<R>(&self, change: impl FnOnce(&mut State, &mut Wakes) -> R) -> Option<R> {
         let mut wakes = Wakes::default();
-        let mut state = self.lock();
+        let mut state = self.state.lock().ok()?;
         let result = change(&mut state, &mut wakes);
         state.settle(&mut wakes);
         drop(state);
         wakes.wake_all_after_unlock();
-        result
+        Some(result)
     }
 }
 
@@ -708,15 +714,12 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         let departure = self.departure();
-        let mut wakes = Wakes::default();
-        // A broken room has nobody left to tell, and this may be the very unwinding that broke it.
-        let Ok(mut state) = self.room.shared.state.lock() else { return };
-        state.depart(self.key, &departure, &mut wakes);
-        state.stop_reading(self.key, &mut wakes);
-        state.seats.remove(self.key);
-        state.settle(&mut wakes);
-        drop(state);
-        wakes.wake_all_after_unlock();
+        let key = self.key;
+        let _broken = self.room.shared.change_unless_broken(|state, wakes| {
+            state.depart(key, &departure, wakes);
+            state.stop_reading(key, wakes);
+            state.seats.remove(key);
+        });
     }
 }
 
@@ -729,11 +732,7 @@ pub struct Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut wakes = Wakes::default();
-        let Ok(mut state) = self.shared.state.lock() else { return };
-        state.reserved_bytes -= self.shared.limits.turn_bytes();
-        state.settle(&mut wakes);
-        drop(state);
-        wakes.wake_all_after_unlock();
+        let bytes = self.shared.limits.turn_bytes();
+        let _broken = self.shared.change_unless_broken(|state, _| state.reserved_bytes -= bytes);
     }
 }
