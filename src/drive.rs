@@ -398,8 +398,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> io::Result<Heard> {
-        let held = self.session.memory_bytes();
-        let most = if self.allowance.spares(READ_BYTES) { READ_BYTES } else { INPUT_BYTES_FREE.saturating_sub(held) };
+        let most = if self.allowance.spares(READ_BYTES) {
+            READ_BYTES
+        } else {
+            // A line of so many bytes passes, and its end with it.
+            (INPUT_BYTES_FREE + b"\r\n".len()).saturating_sub(self.session.held_bytes())
+        };
         if most == 0 {
             self.session.refuse(&mut self.told.bytes);
             return Ok(Heard::Something);

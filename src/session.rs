@@ -99,6 +99,11 @@ impl Session {
         Notice::Unspared.write(self.wire.lang, told);
     }
 
+    /// Bytes of input held.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.splitter.held_bytes()
+    }
+
     /// Memory that the input held takes.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.splitter.memory_bytes()

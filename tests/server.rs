@@ -502,3 +502,25 @@ async fn asking_who_is_here_earns_no_patience() {
     assert!(said >= 29 * b * 15 / 16, "law 6 (a): {said} bytes in 30 P, where {} are due", 29 * b);
     drop(crowd);
 }
+
+#[tokio::test(start_paused = true)]
+async fn lines_of_a_kilobyte_pass_though_the_memory_for_long_ones_is_spent() {
+    let server = Server::start(Limits { partial_bytes_total: 0, ..Limits::default() });
+    let mut member = server.connect(1 << 16);
+    member.expect("Welcome 10.0.0.1:1\n").await;
+    for (bytes, passes) in [(1024, true), (1027, false), (1024, true)] {
+        let text = "k".repeat(bytes);
+        for piece in text.as_bytes().chunks(100) {
+            member.say(piece).await;
+            tokio::task::yield_now().await;
+        }
+        member.say(b"\r\n").await;
+        let line = member.line().await;
+        if passes {
+            assert_eq!(line, format!("10.0.0.1:1: {text}\n"));
+        } else {
+            assert!(line.starts_with("-- line not said"), "{line}");
+        }
+    }
+    server.end().await;
+}
