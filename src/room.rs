@@ -22,7 +22,7 @@ use crate::limits::{self, Limits};
 use crate::log::{Batch, Log, Position};
 use crate::name::Name;
 use crate::session::Wire;
-use crate::sync::{Arc, Mutex, MutexGuard};
+use crate::sync::{Arc, Mutex};
 use crate::wait::{Readers, Senders, Ticket, Wakes};
 
 /// WHO, shared by a member and the roster.
@@ -231,7 +231,7 @@ impl Room {
 
     /// Whether [`close`](Self::close) was called.
     pub fn is_closed(&self) -> bool {
-        !self.shared.lock().is_open
+        self.shared.change(|state, _| !state.is_open)
     }
 
     /// Whether a panic under the room's lock has made its order untrustworthy. Every further use of it panics.
@@ -270,10 +270,6 @@ impl Room {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("a panic under the room's lock ends the room")
-    }
-
     /// Makes one change to the room: under the lock, settled, and with the wake-ups that it owes after the lock.
     fn change<R>(&self, change: impl FnOnce(&mut State, &mut Wakes) -> R) -> R {
         self.change_unless_broken(change).expect("a panic under the room's lock ends the room")
