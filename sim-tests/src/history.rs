@@ -33,6 +33,8 @@ pub enum Event {
     SentEnd,
     /// It broke its connection (RST), or its host vanished, or the connection's task was made to panic.
     Reset,
+    /// It let go of its connection, as a process that is killed does: the network makes an end (FIN) or a break (RST) of it.
+    Dropped,
     /// It read these bytes.
     Received {
         /// The raw output.
@@ -92,6 +94,10 @@ pub struct Sample {
     pub said_bytes: u64,
     /// How often a reader was let go so far.
     pub let_gos: u64,
+    /// Lines that were missed so, added up.
+    pub missed_lines: u64,
+    /// Who waits for the room to take what it has to say.
+    pub senders_parked: usize,
 }
 
 /// What the server was told about itself.
@@ -137,6 +143,7 @@ impl fmt::Display for Event {
             Self::Sent { bytes } => write!(f, "sent {}", shown(bytes)),
             Self::SentEnd => f.write_str("sent its end"),
             Self::Reset => f.write_str("broke"),
+            Self::Dropped => f.write_str("was dropped"),
             Self::Received { bytes } => write!(f, "received {}", shown(bytes)),
             Self::ReceivedEnd => f.write_str("received the end"),
             Self::ReceivedError { kind } => write!(f, "received an error: {kind}"),

@@ -19,6 +19,7 @@ mod search {
     use std::time::Instant;
 
     use clap::Parser;
+    use sim_tests::network::Kind;
     use sim_tests::plan::Plan;
     use sim_tests::run::{self, Outcome};
 
@@ -31,6 +32,8 @@ mod search {
         /// Searches these seeds on all cores
         #[arg(long, value_name = "A..B", value_parser = seeds, default_value = "0..1000")]
         seeds: Range<u64>,
+        #[arg(long, value_enum, default_value_t)]
+        network: Kind,
     }
 
     fn seeds(text: &str) -> Result<Range<u64>, String> {
@@ -42,8 +45,8 @@ mod search {
     pub(super) fn main() -> ExitCode {
         let arguments = Arguments::parse();
         match arguments.seed {
-            Some(seed) => replay(seed),
-            None => search(arguments.seeds),
+            Some(seed) => replay(arguments.network, seed),
+            None => search(arguments.network, arguments.seeds),
         }
     }
 
@@ -58,9 +61,9 @@ mod search {
             .collect()
     }
 
-    fn replay(seed: u64) -> ExitCode {
-        let plan = Plan::draw(seed);
-        let outcome = run::run(&plan);
+    fn replay(network: Kind, seed: u64) -> ExitCode {
+        let plan = Plan::draw_for(network, seed);
+        let outcome = run::run(network, &plan);
         let broken = broken(&outcome);
         // A closed pipe behind us ends the listing, not the verdict.
         let _closed = writeln!(
@@ -76,7 +79,7 @@ mod search {
         if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
-    fn search(seeds: Range<u64>) -> ExitCode {
+    fn search(network: Kind, seeds: Range<u64>) -> ExitCode {
         let began = Instant::now();
         let next = AtomicU64::new(seeds.start);
         let failures = AtomicU64::new(0);
@@ -89,7 +92,7 @@ mod search {
                         if seed >= seeds.end {
                             return;
                         }
-                        let broken = broken(&run::run(&Plan::draw(seed)));
+                        let broken = broken(&run::run(network, &Plan::draw_for(network, seed)));
                         if let Some(first) = broken.first() {
                             failures.fetch_add(1, Ordering::Relaxed);
                             println!(

@@ -3,9 +3,26 @@
 use std::io;
 use std::net::SocketAddr;
 
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
 use unisono::Listener;
 
+pub mod faulty;
 pub mod simnet;
+
+/// A network that plans are run on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// In memory, byte by byte: masses of seeds, slow readers, every fault.
+    #[default]
+    Simnet,
+    /// Hosts with runtimes and clocks of their own.
+    Turmoil,
+    /// Real sockets, in real time: what happens is not repeated exactly.
+    Loopback,
+}
 
 /// A listener on turmoil's network. Bind it inside a simulated host.
 pub struct Turmoil(turmoil::net::TcpListener);

@@ -4,13 +4,13 @@
 //! plan and all others stay as they were. A plan is a *swarm*: each kind of speech and of fault is on or off per seed, so
 //! that runs differ in kind and not only in their numbers.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use unisono::limits::FOREVER;
 use unisono::{Lang, Limits, Wire};
 
+use crate::network::Kind;
 use crate::random::Random;
 
 /// One run.
@@ -77,8 +77,8 @@ pub struct Act {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are named in each variant's sentence")]
 pub enum What {
-    /// A client connects from the host with this number.
-    Connect { client: usize, host: u8 },
+    /// A client connects from the host with this number: the real one, or a bare socket.
+    Connect { client: usize, host: u8, real: bool },
     /// It sends something.
     Send { client: usize, text: Text },
     /// It ends its input.
@@ -93,6 +93,10 @@ pub enum What {
     Resume { client: usize },
     /// It reads so many bytes, though paused.
     Sip { client: usize, bytes: usize },
+    /// It reads slowly and steadily: so many bytes each so many ms, so many times; then it goes on reading.
+    Slow { client: usize, bytes: usize, every_ms: u64, times: u64 },
+    /// It sends something a byte at a time, one each so many ms.
+    Drip { client: usize, text: Text, every_ms: u64 },
     /// Nothing moves between it and the server: a partition that will heal.
     Freeze { client: usize },
     /// Nothing moves from the server to it.
@@ -101,8 +105,32 @@ pub enum What {
     Thaw { client: usize },
     /// The server's next write to it fails.
     WriteError { client: usize },
+    /// The server's next read from it fails.
+    ReadError { client: usize },
     /// The server's next read from it panics.
     Panic { client: usize },
+    /// The network loses the next line to it, which no network may: for the canary, and never drawn.
+    LoseLine { client: usize },
+    /// A host's link stands still: a partition that will heal.
+    Hold { host: u8 },
+    /// Nothing moves from the server to a host.
+    HoldDown { host: u8 },
+    /// What was held moves again.
+    Release { host: u8 },
+    /// A host's link takes up to so many ms from now on.
+    Delay { host: u8, most_ms: u64 },
+    /// A host loses power, or its link for good.
+    VanishHost { host: u8 },
+    /// It is there again, and knows nothing of old connections.
+    ReviveHost { host: u8 },
+    /// Nothing runs on a host.
+    PauseHost { host: u8 },
+    /// It runs again.
+    ResumeHost { host: u8 },
+    /// Every client of a host is killed.
+    CrashHost { host: u8 },
+    /// Every clock jumps so far at once, as when a machine was suspended.
+    Jump { ms: u64 },
     /// Accepting fails so, once.
     AcceptError { errno: i32 },
     /// The server is asked to end.
@@ -125,12 +153,32 @@ impl What {
             | Self::Pause { client }
             | Self::Resume { client }
             | Self::Sip { client, .. }
+            | Self::Slow { client, .. }
+            | Self::Drip { client, .. }
             | Self::Freeze { client }
             | Self::FreezeDown { client }
             | Self::Thaw { client }
             | Self::WriteError { client }
-            | Self::Panic { client } => Some(client),
-            Self::AcceptError { .. } | Self::Stop | Self::Crash | Self::Restart => None,
+            | Self::ReadError { client }
+            | Self::Panic { client }
+            | Self::LoseLine { client } => Some(client),
+            _ => None,
+        }
+    }
+
+    /// The host that it is about, if it is about no single client.
+    pub fn host(&self) -> Option<u8> {
+        match *self {
+            Self::Hold { host }
+            | Self::HoldDown { host }
+            | Self::Release { host }
+            | Self::Delay { host, .. }
+            | Self::VanishHost { host }
+            | Self::ReviveHost { host }
+            | Self::PauseHost { host }
+            | Self::ResumeHost { host }
+            | Self::CrashHost { host } => Some(host),
+            _ => None,
         }
     }
 }
@@ -151,6 +199,8 @@ pub enum Text {
     Crlf { stamp: usize },
     /// A line of control bytes, broken UTF-8 and the like.
     Odd { stamp: usize },
+    /// A line behind a byte order mark.
+    Marked { stamp: usize },
     /// A line that begins with a slash: a command.
     Command(String),
 }
@@ -170,29 +220,93 @@ impl Text {
             Self::Odd { stamp } => {
                 [line(*stamp, 0).as_bytes(), b"\x1b[2J\x00\xff\xfe\xe4\xbd\r\t\xc2\x85 \xe2\x80\xae\n"].concat()
             }
+            Self::Marked { stamp } => ["\u{feff}".as_bytes(), line(*stamp, 0).as_bytes(), b"\n"].concat(),
             Self::Command(command) => format!("{command}\n").into_bytes(),
         }
     }
 }
 
 /// Kinds of faults, each with a switch of its own per seed.
-const FAULTS: usize = 14;
+const FAULTS: [&str; 23] = [
+    "accept error",
+    "churn",
+    "crash",
+    "drip",
+    "end",
+    "flood",
+    "freeze",
+    "freeze down",
+    "host crash",
+    "host pause",
+    "host vanish",
+    "hold",
+    "jump",
+    "panic",
+    "pause",
+    "read error",
+    "reset",
+    "delay",
+    "sip",
+    "slow",
+    "stop",
+    "vanish",
+    "write error",
+];
 
 /// Kinds of speech, likewise.
-const SPEECHES: usize = 8;
+const SPEECHES: usize = 9;
 
-/// Most simulated time with faults, in ms.
-const SAFETY_MS: u64 = 20_000;
+/// How large the plans of a network are.
+struct Shape {
+    /// Most simulated time with faults, in ms.
+    safety_ms: u64,
+    /// Most people at once, one of these.
+    people: &'static [u64],
+    hosts: u64,
+    /// Most that a flood or a storm brings.
+    flood: u64,
+}
+
+impl Shape {
+    const fn of(network: Kind) -> Self {
+        match network {
+            Kind::Simnet => Self { safety_ms: 20_000, people: &[1, 2, 3, 3, 5, 5, 8, 8, 15, 40], hosts: 6, flood: 120 },
+            Kind::Turmoil => Self { safety_ms: 4000, people: &[1, 2, 3, 5, 8, 12], hosts: 4, flood: 20 },
+            Kind::Loopback => Self { safety_ms: 300, people: &[1, 2, 3, 5, 8], hosts: 3, flood: 20 },
+        }
+    }
+}
 
 impl Plan {
-    /// Draws the plan of `seed`.
+    /// Draws the plan of `seed` for simnet.
     pub fn draw(seed: u64) -> Self {
+        Self::draw_for(Kind::Simnet, seed)
+    }
+
+    /// Draws the plan of `seed` for a network: of what that can do, and of a size that it bears.
+    pub fn draw_for(network: Kind, seed: u64) -> Self {
         let random = Random::new(seed);
-        let rules = Rules::draw(&mut random.fork("rules"));
+        let shape = Shape::of(network);
+        let mut rules = Rules::draw(&mut random.fork("rules"));
+        if network != Kind::Simnet {
+            // A connection that stands still is ended by nothing else there; and time passes dearly.
+            rules.stall_ms = Some(rules.stall_ms.unwrap_or(2000).min(2000));
+            rules.patience_ms = rules.patience_ms.map(|ms| ms.min(1000));
+        }
+        if network == Kind::Loopback {
+            // Real time, on machines that have other things to do.
+            rules.stall_ms = Some(20_000);
+            rules.line_deadline_ms = 60_000;
+            rules.patience_ms = rules.patience_ms.map(|ms| ms.min(100));
+            rules.linger_ms = rules.linger_ms.min(100);
+            rules.grace_ms = rules.grace_ms.min(100);
+        }
         let links = Links::draw(&mut random.fork("links"), &rules);
-        let heal_ms = random.fork("length").range(500..=SAFETY_MS);
-        let mut draft = Draft::new(&random, &rules, heal_ms);
-        draft.draw_clients();
+        let heal_ms = random.fork("length").range(shape.safety_ms / 40..=shape.safety_ms);
+        let mut draft = Draft::new(&random, &rules, heal_ms, shape);
+        draft.draw_people();
+        draft.draw_crowds();
+        draft.draw_hosts();
         draft.draw_server();
         let Draft { mut acts, core, .. } = draft;
         acts.sort_by_key(|act| act.at_ms);
@@ -204,9 +318,13 @@ impl Plan {
         self.acts.iter().filter_map(|act| act.what.client()).max().map_or(0, |last| last + 1)
     }
 
-    /// The address of a host.
-    pub fn address(host: u8) -> IpAddr {
-        IpAddr::V4(Ipv4Addr::new(10, 1, 0, host))
+    /// The highest number of a host.
+    pub fn hosts(&self) -> u8 {
+        let host = |act: &Act| match act.what {
+            What::Connect { host, .. } => Some(host),
+            ref what => what.host(),
+        };
+        self.acts.iter().filter_map(host).max().unwrap_or(1)
     }
 }
 
@@ -245,6 +363,11 @@ impl Rules {
         }
     }
 
+    /// What is under way takes nothing meanwhile: with a stall limit of a few round trips anyone would be sent away.
+    fn most_latency_ms(&self) -> u64 {
+        self.stall_ms.map_or(200, |stall_ms| stall_ms / 20).min(200)
+    }
+
     /// They as the server takes them.
     pub fn limits(&self) -> Limits {
         Limits {
@@ -269,8 +392,7 @@ impl Rules {
 
 impl Links {
     fn draw(random: &mut Random, rules: &Rules) -> Self {
-        // What is under way takes nothing meanwhile: with a stall limit of a few round trips anyone would be sent away.
-        let most_ms = (*random.pick(&[0, 0, 1, 20, 200])).min(rules.stall_ms.map_or(200, |stall_ms| stall_ms / 20));
+        let most_ms = (*random.pick(&[0, 0, 1, 20, 200])).min(rules.most_latency_ms());
         // Four send buffers fit in the backlog, as `serve` demands.
         let bounded = rules.backlog_bytes / 4;
         Self {
@@ -288,8 +410,9 @@ struct Draft<'a> {
     random: &'a Random,
     rules: &'a Rules,
     heal_ms: u64,
+    shape: Shape,
     /// How likely each kind of fault is, out of 100; most are zero.
-    faults: [u64; FAULTS],
+    faults: [u64; FAULTS.len()],
     /// How likely each kind of speech is.
     speeches: [u64; SPEECHES],
     acts: Vec<Act>,
@@ -298,33 +421,46 @@ struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    fn new(random: &'a Random, rules: &'a Rules, heal_ms: u64) -> Self {
+    fn new(random: &'a Random, rules: &'a Rules, heal_ms: u64, shape: Shape) -> Self {
         let mut swarm = random.fork("swarm");
-        let mut weights = |len: usize, on: u64| -> Vec<u64> {
-            (0..len).map(|_| if swarm.chance(on, 100) { swarm.range(1..=100) } else { 0 }).collect()
-        };
-        let faults = weights(FAULTS, 45).try_into().expect("so many were drawn");
-        let speeches = weights(SPEECHES, 60).try_into().expect("so many were drawn");
-        Self { random, rules, heal_ms, faults, speeches, acts: Vec::new(), core: Vec::new(), clients: 0 }
+        let mut weight = |on| if swarm.chance(on, 100) { swarm.range(1..=100) } else { 0 };
+        let faults = std::array::from_fn(|_| weight(40));
+        let speeches = std::array::from_fn(|_| weight(60));
+        Self { random, rules, heal_ms, shape, faults, speeches, acts: Vec::new(), core: Vec::new(), clients: 0 }
     }
 
     fn act(&mut self, at_ms: u64, what: What) {
         self.acts.push(Act { at_ms: at_ms.min(self.heal_ms), what });
     }
 
-    fn draw_clients(&mut self) {
+    /// How likely a kind of fault is, out of 100.
+    fn weight(&self, fault: &str) -> u64 {
+        let at = FAULTS.iter().position(|kind| *kind == fault).expect("a kind that there is");
+        self.faults[at]
+    }
+
+    fn draw_host(&self, random: &mut Random) -> u8 {
+        u8::try_from(random.range(1..=self.shape.hosts)).expect("few")
+    }
+
+    fn connect(&mut self, random: &mut Random, at_ms: u64, host: u8) -> usize {
+        let client = self.clients;
+        self.clients += 1;
+        self.act(at_ms, What::Connect { client, host, real: random.chance(1, 4) });
+        client
+    }
+
+    fn draw_people(&mut self) {
         let mut random = self.random.fork("clients");
-        let most = *random.pick(&[1, 2, 3, 3, 5, 5, 8, 8, 15, 40]);
+        let most = *random.pick(self.shape.people);
         let slots = random.range(1..=most);
         for slot in 0..slots {
             let mut random = self.random.fork_at(1000 + slot);
-            let host = u8::try_from(random.below(6)).expect("small") + 1;
+            let host = self.draw_host(&mut random);
             let mut at_ms = random.below(self.heal_ms);
             // A slot is a person: it may come again after it went.
             loop {
-                let client = self.clients;
-                self.clients += 1;
-                self.act(at_ms, What::Connect { client, host });
+                let client = self.connect(&mut random, at_ms, host);
                 let went = self.draw_life(&mut random, client, &mut at_ms);
                 if !went {
                     if random.chance(9, 10) {
@@ -351,35 +487,34 @@ impl<'a> Draft<'a> {
             if *at_ms >= self.heal_ms {
                 return false;
             }
-            let fault = random.index(FAULTS);
+            let fault = random.index(FAULTS.len());
             if random.chance(self.faults[fault], 400) {
-                let what = match fault {
-                    0 => What::Reset { client },
-                    1 => What::Vanish { client },
-                    2 | 3 if paused => What::Resume { client },
-                    2 | 3 => What::Pause { client },
-                    4 if paused => What::Sip { client, bytes: usize::try_from(random.range(1..=2000)).expect("small") },
-                    5 | 6 if frozen => What::Thaw { client },
-                    5 => What::Freeze { client },
-                    6 => What::FreezeDown { client },
-                    7 => What::WriteError { client },
-                    8 => What::Panic { client },
-                    9 => What::End { client },
+                let what = match FAULTS[fault] {
+                    "drip" => {
+                        let text = self.draw_text(random, client, &mut stamp);
+                        What::Drip { client, text, every_ms: *random.pick(&[0, 1, 10, 100]) }
+                    }
+                    "end" => What::End { client },
+                    "freeze" | "freeze down" if frozen => What::Thaw { client },
+                    "freeze" => What::Freeze { client },
+                    "freeze down" => What::FreezeDown { client },
+                    "panic" => What::Panic { client },
+                    "pause" if paused => What::Resume { client },
+                    "pause" => What::Pause { client },
+                    "read error" => What::ReadError { client },
+                    "reset" => What::Reset { client },
+                    "sip" if paused => What::Sip { client, bytes: usize_of(random.range(1..=2000)) },
+                    "slow" => self.draw_slow(random, client),
+                    "vanish" => What::Vanish { client },
+                    "write error" => What::WriteError { client },
                     _ => continue,
                 };
                 paused = matches!(what, What::Pause { .. }) || (paused && !matches!(what, What::Resume { .. }));
                 frozen = matches!(what, What::Freeze { .. } | What::FreezeDown { .. })
                     || (frozen && !matches!(what, What::Thaw { .. }));
-                let went = matches!(
-                    what,
-                    What::Reset { .. }
-                        | What::Vanish { .. }
-                        | What::WriteError { .. }
-                        | What::Panic { .. }
-                        | What::End { .. }
-                );
+                let ends = matches!(what, What::Reset { .. } | What::Vanish { .. } | What::End { .. });
                 self.act(*at_ms, what);
-                if went {
+                if ends {
                     return true;
                 }
             } else {
@@ -399,17 +534,31 @@ impl<'a> Draft<'a> {
         false
     }
 
+    /// A slow and steady reader, at a fraction or a multiple of the B per P that earns patience.
+    fn draw_slow(&self, random: &mut Random, client: usize) -> What {
+        let patience_ms = self.rules.patience_ms.unwrap_or(100).max(1);
+        let every_ms = (patience_ms / 16).max(1);
+        let due_bytes = (self.rules.backlog_bytes as u64 * every_ms).div_ceil(patience_ms);
+        let (times, over) = *random.pick(&[(1, 4), (1, 2), (2, 1), (4, 1)]);
+        What::Slow {
+            client,
+            bytes: usize_of((due_bytes * times / over).max(1)),
+            every_ms,
+            times: random.range(8..=100),
+        }
+    }
+
     fn draw_text(&self, random: &mut Random, client: usize, stamp: &mut usize) -> Text {
         let kind = random.index(SPEECHES);
         let first = *stamp;
         *stamp += 1;
-        let filling = usize::try_from(random.below(30)).expect("small");
+        let filling = usize_of(random.below(30));
         if !random.chance(self.speeches[kind], 100) {
             return Text::Lines { first, count: 1, filling };
         }
         match kind {
             0 => {
-                let count = usize::try_from(random.range(2..=200)).expect("small");
+                let count = usize_of(random.range(2..=200));
                 *stamp += count - 1;
                 Text::Lines { first, count, filling }
             }
@@ -428,28 +577,102 @@ impl<'a> Draft<'a> {
                 }
                 Text::Command(command)
             }
-            _ => Text::Lines { first, count: 1, filling: self.rules.line_bytes_max + filling },
+            7 => Text::Marked { stamp: first },
+            // As long as a line may be, or longer.
+            _ => {
+                let prefix = Text::Partial { stamp: first, filling: 0 }.bytes(client).len();
+                let more = *random.pick(&[0, 0, 1, filling]);
+                Text::Lines { first, count: 1, filling: (self.rules.line_bytes_max + more).saturating_sub(prefix) }
+            }
+        }
+    }
+
+    /// Crowds that come at once, or come and go.
+    fn draw_crowds(&mut self) {
+        let mut random = self.random.fork("crowds");
+        if random.chance(self.weight("flood"), 1000) {
+            let at_ms = random.below(self.heal_ms);
+            for _ in 0..random.range(2..=self.shape.flood) {
+                let host = self.draw_host(&mut random);
+                let client = self.connect(&mut random, at_ms, host);
+                match random.below(4) {
+                    0 => self.act(at_ms, What::End { client }),
+                    1 => self.act(at_ms, What::Reset { client }),
+                    2 => self.act(at_ms, What::Send { client, text: Text::Empty }),
+                    _ => self.act(at_ms + random.below(1000), What::End { client }),
+                }
+            }
+        }
+        if random.chance(self.weight("churn"), 1000) {
+            let mut at_ms = random.below(self.heal_ms);
+            for _ in 0..random.range(2..=self.shape.flood) {
+                let host = self.draw_host(&mut random);
+                let client = self.connect(&mut random, at_ms, host);
+                at_ms += random.below(10);
+                self.act(at_ms, What::Send { client, text: Text::Lines { first: 0, count: 1, filling: 0 } });
+                at_ms += random.below(10);
+                let what = if random.chance(1, 2) { What::End { client } } else { What::Reset { client } };
+                self.act(at_ms, what);
+            }
+        }
+    }
+
+    /// What befalls whole hosts, their links, and time itself.
+    fn draw_hosts(&mut self) {
+        for host in 1..=u8::try_from(self.shape.hosts).expect("few") {
+            let mut random = self.random.fork_at(2000 + u64::from(host));
+            let faults: [(&str, What, Option<What>); 5] = [
+                ("hold", What::Hold { host }, Some(What::Release { host })),
+                ("hold", What::HoldDown { host }, Some(What::Release { host })),
+                ("host pause", What::PauseHost { host }, Some(What::ResumeHost { host })),
+                ("host vanish", What::VanishHost { host }, Some(What::ReviveHost { host })),
+                ("host crash", What::CrashHost { host }, None),
+            ];
+            for (fault, what, undo) in faults {
+                if random.chance(self.weight(fault), 500) {
+                    let at_ms = random.below(self.heal_ms);
+                    self.act(at_ms, what);
+                    if let Some(undo) = undo {
+                        self.act(at_ms + random.below(self.heal_ms), undo);
+                    }
+                }
+            }
+            if random.chance(self.weight("delay"), 500) {
+                let most_ms = random.range(0..=self.rules.most_latency_ms());
+                let at_ms = random.below(self.heal_ms);
+                self.act(at_ms, What::Delay { host, most_ms });
+            }
         }
     }
 
     fn draw_server(&mut self) {
         let mut random = self.random.fork("server");
-        if random.chance(self.faults[11], 100) {
+        if random.chance(self.weight("accept error"), 100) {
             for _ in 0..random.range(1..=6) {
                 let errno = *random.pick(&[24, 23, 105, 12, 103]);
                 let at_ms = random.below(self.heal_ms);
                 self.act(at_ms, What::AcceptError { errno });
             }
         }
+        if random.chance(self.weight("jump"), 400) {
+            let at_ms = random.below(self.heal_ms);
+            self.act(at_ms, What::Jump { ms: *random.pick(&[1, 100, 3000, 70_000]) });
+        }
         // A server that ends takes everyone with it: nobody is left to be healed but who comes later.
-        let ends = [(12, What::Crash), (13, What::Stop)];
-        for (fault, what) in ends {
-            if random.chance(self.faults[fault], 300) {
+        for (fault, what) in [("crash", What::Crash), ("stop", What::Stop)] {
+            if random.chance(self.weight(fault), 300) {
                 let at_ms = random.below(self.heal_ms);
+                let again_ms = at_ms + random.range(1..=3000);
                 self.act(at_ms, what);
-                self.act(at_ms + random.range(1..=3000), What::Restart);
-                self.core.clear();
+                self.act(again_ms, What::Restart);
+                let is_late = |act: &&Act| matches!(act.what, What::Connect { .. }) && act.at_ms > again_ms;
+                let late: Vec<_> = self.acts.iter().filter(is_late).filter_map(|act| act.what.client()).collect();
+                self.core.retain(|client| late.contains(client));
             }
         }
     }
+}
+
+fn usize_of(number: u64) -> usize {
+    usize::try_from(number).expect("numbers of a plan are small")
 }

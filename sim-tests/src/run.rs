@@ -1,65 +1,66 @@
-//! Runs a plan on simnet: the real server on a simulated network, its clients, and the plan's faults at their times. What
-//! comes of it is a [`History`] for the judge.
+//! Runs a plan on a network: the real server, its clients, and the plan's faults at their times. What comes of it is a
+//! [`History`] for the judge.
 //!
-//! One paused runtime, one thread: time goes on only when everyone waits, and the same plan gives the same history.
+//! What happens when is decided here, once; what only a network can do is behind [`World`], of which there is one for each
+//! [`Kind`]. On simnet and turmoil time goes on only when everyone waits, and the same plan gives the same history.
 
 use std::cell::RefCell;
-use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, Once, PoisonError};
-use std::task::Poll;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hasher};
+use std::sync::Once;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::sync::oneshot;
+use unisono::Room;
 use unisono::limits::FOREVER;
-use unisono::{Room, server};
 
-use crate::history::{self, Event, Healed, History, Record, Sample, ServerEvent};
-use crate::judge::{self, Violation};
-use crate::network::simnet::{Chop, Connection, Keepalive, Network, Odds, Options, PLANTED_PANIC, Side, SimStream};
+use self::client::{Newcomer, Recorder, Remote};
+use crate::history::{self, Event, Healed, History, Sample, ServerEvent};
+use crate::judge::{self, Facts, Violation};
+use crate::network::Kind;
+use crate::network::simnet::PLANTED_PANIC;
 use crate::plan::{Plan, What};
+
+mod client;
+mod facts;
+mod loopback;
+mod simnet;
+mod turmoil;
 
 /// What came of a run.
 #[derive(Debug)]
 pub struct Outcome {
     /// What everyone did and saw.
     pub history: History,
-    /// Stands for all that happened on the network: the same for the same plan.
+    /// What is known beside it.
+    pub facts: Facts,
+    /// Stands for all that happened: the same for the same plan.
     pub trace: u64,
+    /// How often things happened on the network.
+    pub counts: BTreeMap<&'static str, u64>,
     /// What went wrong that no client can see: a panic that was not planted, a server that ended by itself.
     pub faults: Vec<String>,
 }
 
-/// Where the server listens.
-const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 8000);
-
 /// Quiet time in the end, in which everyone of the core gets everything.
 const QUIET: Duration = Duration::from_secs(30);
 
-/// Runs `plan`.
+/// How often the room's numbers are taken, beside whenever something happens.
+const SAMPLED: Duration = Duration::from_millis(100);
+
+/// Runs `plan` on a network.
 ///
 /// # Panics
 ///
-/// When the plan's limits cannot work together.
-pub fn run(plan: &Plan) -> Outcome {
+/// When the plan's limits cannot work together, or the network cannot be made.
+pub fn run(network: Kind, plan: &Plan) -> Outcome {
     watch_panics();
     PANICS.take();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime without sockets needs nothing");
-    let mut outcome = runtime.block_on(async {
-        // Timers count in whole ms from the runtime's own start. The first one takes us there, so that no later time has the
-        // few microseconds in it that passed between that start and the clock's.
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        Play::new(plan).play().await
-    });
-    drop(runtime);
+    let mut outcome = match network {
+        Kind::Simnet => simnet::run(plan),
+        Kind::Turmoil => turmoil::run(plan),
+        Kind::Loopback => loopback::run(plan),
+    };
     outcome.faults.extend(PANICS.take());
     outcome
 }
@@ -70,7 +71,25 @@ pub fn run(plan: &Plan) -> Outcome {
 ///
 /// Every law that it broke.
 pub fn judge(outcome: &Outcome) -> Result<judge::Order, Vec<Violation>> {
-    judge::judge(&outcome.history)
+    judge::judge_with(&outcome.history, &outcome.facts)
+}
+
+/// Where two runs of the same plan begin to differ, if they do.
+pub fn first_difference(first: &Outcome, second: &Outcome) -> Option<String> {
+    let (one, other) = (&first.history, &second.history);
+    let differ = one.records.iter().zip(&other.records).find(|(first, second)| first != second);
+    if let Some((first, second)) = differ {
+        return Some(format!("the first event that differs is\n{first}\nand\n{second}"));
+    }
+    if one.records.len() != other.records.len() {
+        let records = if one.records.len() > other.records.len() { &one.records } else { &other.records };
+        let first = &records[one.records.len().min(other.records.len())];
+        return Some(format!("one run goes on with\n{first}"));
+    }
+    if one != other {
+        return Some("the server, or its room's numbers, went another way".to_owned());
+    }
+    (first.trace != second.trace).then(|| "the network moved otherwise".to_owned())
 }
 
 thread_local! {
@@ -94,91 +113,133 @@ fn watch_panics() {
     });
 }
 
-/// What the clients' tasks write down.
-#[derive(Clone)]
-struct Recorder {
-    epoch: Instant,
-    records: Arc<Mutex<Vec<Record>>>,
+/// A network, as a run needs it.
+trait World {
+    /// Whether time passes by itself: then waiting ends as soon as all is well.
+    const IS_REAL_TIME: bool = false;
+
+    /// Longer than the network takes to find out who has vanished.
+    const SETTLING: Duration = Duration::from_secs(100);
+
+    /// Lets time pass until then.
+    async fn pass(&mut self, until: Duration);
+
+    /// A life of the server begins; it ends when `stop` does.
+    fn start(&mut self, room: Room, stop: oneshot::Receiver<()>);
+
+    /// Waits for the end of a server that was asked to end.
+    async fn stopped(&mut self) -> Result<(), String>;
+
+    /// The server is gone, and everything of it.
+    async fn crash(&mut self);
+
+    /// A client begins, on a host.
+    fn connect(&mut self, host: u8, newcomer: Newcomer);
+
+    /// Whether this client's task is there.
+    fn is_there(&self, client: usize) -> bool;
+
+    /// Does what only a network can do. False if it cannot, or there is nothing that it could be done to: then nothing happened.
+    async fn inflict(&mut self, what: &What) -> bool;
+
+    /// Ends every task, and tells what happened how often, and a hash of it.
+    async fn finish(&mut self) -> (BTreeMap<&'static str, u64>, u64);
 }
 
-impl Recorder {
-    /// Simulated time since the beginning.
-    fn now(&self) -> Duration {
-        self.epoch.elapsed()
-    }
-
-    fn record(&self, client: usize, event: Event) {
-        let record = Record { at: self.now(), client, event };
-        self.records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
-    }
-}
-
-/// What a client is told to do.
-enum Order {
-    Send(Vec<u8>),
-    End,
-    Reset,
-    /// Do nothing any more: its host has no power.
-    Vanish,
-    Pause,
-    Resume,
-    Sip(usize),
+/// Why a client takes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stop {
+    /// It was told not to read.
+    Paused,
+    /// The network holds its connection.
+    Frozen,
+    /// The network holds its host.
+    Held,
+    /// Its host does not run.
+    Halted,
 }
 
 /// One client, as the run knows it.
 struct Person {
-    orders: mpsc::UnboundedSender<Order>,
-    connection: Arc<Mutex<Option<Connection>>>,
-    task: JoinHandle<()>,
-    /// Told to stop reading, or held back by the network.
-    is_paused: bool,
-    is_frozen: bool,
+    client: usize,
+    host: u8,
+    remote: Remote,
+    stops: BTreeSet<Stop>,
     is_gone: bool,
 }
 
 impl Person {
-    fn order(&self, order: Order) {
-        // A client that has ended takes no orders.
-        let _ended = self.orders.send(order);
+    /// It takes nothing from now on.
+    fn stop(&mut self, stop: Stop, recorder: &Recorder) {
+        if self.stops.is_empty() {
+            recorder.record(self.client, Event::Pause);
+        }
+        self.stops.insert(stop);
+        self.obey(stop);
     }
 
-    fn connection(&self) -> Option<Connection> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn go(&mut self, stop: Stop, recorder: &Recorder) {
+        if self.stops.remove(&stop) && self.stops.is_empty() {
+            recorder.record(self.client, Event::Resume);
+        }
+        self.obey(stop);
+    }
+
+    fn obey(&self, stop: Stop) {
+        match stop {
+            Stop::Paused => self.remote.pause(self.stops.contains(&stop)),
+            Stop::Halted => self.remote.halt(self.stops.contains(&stop)),
+            Stop::Frozen | Stop::Held => {}
+        }
+    }
+
+    /// Nothing more is known of it, and nothing more is owed to it.
+    fn lose(&mut self, recorder: &Recorder) {
+        self.is_gone = true;
+        recorder.record(self.client, Event::Reset);
     }
 }
 
-/// One life of the server.
-struct Life {
-    room: Room,
-    stop: Option<oneshot::Sender<()>>,
-    running: JoinHandle<Result<(), server::Error>>,
+/// Something that an act has begun and that goes on.
+enum Chore {
+    Sip { client: usize, bytes: usize, every_ms: u64, times: u64 },
+    Drip { client: usize, rest: Vec<u8>, every_ms: u64 },
 }
 
-struct Play<'a> {
+struct Play<'a, W> {
     plan: &'a Plan,
-    network: Network,
+    world: W,
     recorder: Recorder,
-    people: Vec<Option<Person>>,
-    life: Option<Life>,
+    people: BTreeMap<usize, Person>,
+    /// Hosts that are held or halted, with all who come from there.
+    stopped_hosts: BTreeSet<(Stop, u8)>,
+    chores: BTreeMap<(u64, usize), Chore>,
+    /// The living room, and what ends it.
+    room: Option<Room>,
+    stop: Option<oneshot::Sender<()>>,
     server: Vec<(Duration, ServerEvent)>,
     samples: Vec<Sample>,
+    sampled: Duration,
+    /// How far the clocks have jumped: what comes later comes so much later.
+    jumped_ms: u64,
     faults: Vec<String>,
 }
 
-impl<'a> Play<'a> {
-    fn new(plan: &'a Plan) -> Self {
-        let network = Network::new(plan.seed);
-        let [least, most] = [plan.links.latency_ms.0, plan.links.latency_ms.1].map(Duration::from_millis);
-        network.set_latency(least..=most);
-        network.set_options(options(plan));
+impl<'a, W: World> Play<'a, W> {
+    fn new(plan: &'a Plan, world: W, recorder: Recorder) -> Self {
         Self {
             plan,
-            network,
-            recorder: Recorder { epoch: Instant::now(), records: Arc::default() },
-            people: (0..plan.clients()).map(|_| None).collect(),
-            life: None,
+            world,
+            recorder,
+            people: BTreeMap::new(),
+            stopped_hosts: BTreeSet::new(),
+            chores: BTreeMap::new(),
+            room: None,
+            stop: None,
             server: Vec::new(),
             samples: Vec::new(),
+            sampled: Duration::ZERO,
+            jumped_ms: 0,
             faults: Vec::new(),
         }
     }
@@ -186,185 +247,252 @@ impl<'a> Play<'a> {
     async fn play(mut self) -> Outcome {
         self.start();
         for act in &self.plan.acts {
-            tokio::time::sleep_until(self.recorder.epoch + Duration::from_millis(act.at_ms)).await;
+            self.pass(self.jumped_ms + act.at_ms).await;
             self.act(&act.what).await;
             self.sample();
         }
-        tokio::time::sleep_until(self.recorder.epoch + Duration::from_millis(self.plan.heal_ms)).await;
+        self.pass(self.jumped_ms + self.plan.heal_ms).await;
         let healed = self.heal().await;
         self.finish().await;
-        let records = std::mem::take(&mut *self.recorder.records.lock().unwrap_or_else(PoisonError::into_inner));
+        let (counts, trace) = self.world.finish().await;
+        let mut notes = std::mem::take(&mut *self.recorder.notes());
+        notes.add_accepted(self.plan.clients());
+        self.faults.append(&mut notes.faults);
         let rules = history::Rules { limits: self.plan.rules.limits(), wire: self.plan.rules.wire() };
+        let records = notes.records;
         let history = History { rules, records, server: self.server, samples: self.samples, healed: Some(healed) };
-        Outcome { history, trace: self.network.trace().0, faults: self.faults }
+        let facts = facts::of(self.plan, &history, &notes.blocked);
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(trace);
+        for record in &history.records {
+            hash(record, &mut hasher);
+        }
+        Outcome { history, facts, trace: hasher.finish(), counts, faults: self.faults }
     }
 
-    fn now(&self) -> Duration {
-        self.recorder.now()
+    /// Lets time pass until then, with what goes on meanwhile.
+    async fn pass(&mut self, until_ms: u64) {
+        loop {
+            let chore = self.chores.first_key_value().map(|(&(at_ms, _), _)| at_ms).filter(|at_ms| *at_ms <= until_ms);
+            let at = Duration::from_millis(chore.unwrap_or(until_ms));
+            while self.room.is_some() && self.sampled + SAMPLED < at {
+                self.world.pass((self.sampled + SAMPLED).max(self.recorder.now())).await;
+                self.sample();
+            }
+            self.world.pass(at).await;
+            if chore.is_none() {
+                return;
+            }
+            if let Some(((at_ms, _), chore)) = self.chores.pop_first() {
+                self.go_on(at_ms, chore);
+            }
+        }
+    }
+
+    fn go_on(&mut self, at_ms: u64, chore: Chore) {
+        let (client, next, every_ms) = match chore {
+            Chore::Sip { client, bytes, every_ms, times } => {
+                let Some(person) = self.people.get_mut(&client).filter(|person| !person.is_gone) else { return };
+                if times == 0 {
+                    person.go(Stop::Paused, &self.recorder);
+                    return;
+                }
+                person.remote.sip(bytes);
+                (client, Chore::Sip { client, bytes, every_ms, times: times - 1 }, every_ms)
+            }
+            Chore::Drip { client, mut rest, every_ms } => {
+                let Some(person) = self.people.get(&client).filter(|_| !rest.is_empty()) else { return };
+                person.remote.send(&[rest.remove(0)]);
+                (client, Chore::Drip { client, rest, every_ms }, every_ms)
+            }
+        };
+        self.add_chore(at_ms + every_ms, client, next);
+    }
+
+    /// A client has one chore at a time: a new one takes the old one's place.
+    fn add_chore(&mut self, at_ms: u64, client: usize, chore: Chore) {
+        self.chores.retain(|(_, other), _| *other != client);
+        self.chores.insert((at_ms, client), chore);
     }
 
     fn sample(&mut self) {
-        if let Some(life) = &self.life {
-            let tally = life.room.tally();
+        self.sampled = self.recorder.now();
+        if let Some(room) = &self.room {
+            let tally = room.tally();
             self.samples.push(Sample {
-                at: self.now(),
+                at: self.sampled,
                 held_bytes: tally.held_bytes,
                 partial_bytes: tally.partial_bytes,
                 members: tally.members,
                 seats: tally.seats,
                 said_bytes: tally.said_bytes,
                 let_gos: tally.let_gos,
+                missed_lines: tally.missed_lines,
+                senders_parked: tally.senders_parked,
             });
         }
     }
 
     // The server.
 
+    fn note(&mut self, event: ServerEvent) {
+        self.server.push((self.recorder.now(), event));
+    }
+
     fn start(&mut self) {
         let room = Room::new(self.plan.rules.limits(), self.plan.rules.wire()).expect("a plan's limits work together");
-        let listener = self.network.listen_with(SERVER, 64, server_options(self.plan)).expect("nothing listens there");
-        let (stop, stopped) = oneshot::channel::<()>();
-        let running = tokio::spawn(server::run(vec![listener], room.clone(), async { drop(stopped.await) }));
-        self.server.push((self.now(), ServerEvent::Started));
-        self.life = Some(Life { room, stop: Some(stop), running });
+        let (stop, stopped) = oneshot::channel();
+        self.world.start(room.clone(), stopped);
+        self.note(ServerEvent::Started);
+        (self.room, self.stop) = (Some(room), Some(stop));
+    }
+
+    fn stop(&mut self) {
+        if self.stop.take().is_some() {
+            self.note(ServerEvent::Stopping);
+        }
     }
 
     /// Waits for the end of a server that was asked to end.
     async fn stopped(&mut self) {
-        if let Some(life) = self.life.as_mut().filter(|life| life.stop.is_none()) {
-            match (&mut life.running).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => self.faults.push(format!("the server ended: {error}")),
-                Err(error) => self.faults.push(format!("the server's task ended: {error}")),
+        if self.room.is_some() && self.stop.is_none() {
+            if let Err(error) = self.world.stopped().await {
+                self.faults.push(format!("the server ended: {error}"));
             }
             self.sample();
-            self.server.push((self.now(), ServerEvent::Stopped));
-            self.life = None;
-        }
-    }
-
-    fn stop(&mut self) {
-        if let Some(life) = &mut self.life
-            && life.stop.take().is_some()
-        {
-            self.server.push((self.recorder.now(), ServerEvent::Stopping));
+            self.note(ServerEvent::Stopped);
+            self.room = None;
         }
     }
 
     async fn crash(&mut self) {
-        if let Some(life) = self.life.take() {
-            life.running.abort();
-            let _ended = life.running.await;
-            self.server.push((self.now(), ServerEvent::Crashed));
+        if self.room.take().is_some() {
+            self.world.crash().await;
+            self.stop = None;
+            self.note(ServerEvent::Crashed);
         }
     }
 
-    // The clients.
+    // What happens.
 
     async fn act(&mut self, what: &What) {
-        match *what {
-            What::Connect { client, host } => self.connect(client, host),
-            What::AcceptError { errno } => self.network.fail_accept(SERVER, io::Error::from_raw_os_error(errno)),
+        match what {
+            What::Connect { client, host, real } => self.connect(*client, *host, *real),
             What::Stop => self.stop(),
             What::Crash => self.crash().await,
             What::Restart => {
                 self.stop();
                 self.stopped().await;
-                if self.life.is_none() {
+                if self.room.is_none() {
                     self.start();
                 }
             }
-            _ => {
-                let client = what.client().expect("all others are about a client");
-                if let Some(person) = self.people[client].as_mut().filter(|person| !person.is_gone) {
-                    Self::act_on(client, person, &self.recorder, what);
-                }
-            }
+            What::AcceptError { .. } => drop(self.world.inflict(what).await),
+            What::Jump { ms } => self.jump(*ms).await,
+            _ => match (what.client(), what.host()) {
+                (Some(client), _) => self.act_on(client, what).await,
+                (None, Some(host)) => self.act_on_host(host, what).await,
+                (None, None) => unreachable!("all others are about a client or a host"),
+            },
         }
     }
 
-    fn act_on(client: usize, person: &mut Person, recorder: &Recorder, what: &What) {
-        let connection = person.connection();
-        match (what, connection) {
-            (What::Send { text, .. }, _) => person.order(Order::Send(text.bytes(client))),
-            (What::End { .. }, _) => person.order(Order::End),
-            (What::Reset { .. }, _) => {
+    fn connect(&mut self, client: usize, host: u8, is_real: bool) {
+        let remote = Remote::default();
+        let newcomer = Newcomer { client, is_real, remote: remote.clone(), recorder: self.recorder.clone() };
+        let mut person = Person { client, host, remote, stops: BTreeSet::new(), is_gone: false };
+        for (stop, _) in self.stopped_hosts.iter().filter(|(_, of)| *of == host) {
+            person.stop(*stop, &self.recorder);
+        }
+        self.people.insert(client, person);
+        self.world.connect(host, newcomer);
+    }
+
+    async fn act_on(&mut self, client: usize, what: &What) {
+        let Some(person) = self.people.get_mut(&client).filter(|person| !person.is_gone) else { return };
+        let now_ms = u64::try_from(self.recorder.now().as_millis()).expect("a run is short");
+        match what {
+            What::Send { text, .. } => person.remote.send(&text.bytes(client)),
+            What::End { .. } => person.remote.end(),
+            What::Reset { .. } => {
                 person.is_gone = true;
-                person.order(Order::Reset);
+                person.remote.break_off();
             }
-            (What::Pause { .. }, _) => {
-                person.is_paused = true;
-                person.order(Order::Pause);
+            What::Pause { .. } => person.stop(Stop::Paused, &self.recorder),
+            What::Resume { .. } => person.go(Stop::Paused, &self.recorder),
+            What::Sip { bytes, .. } => person.remote.sip(*bytes),
+            What::Slow { bytes, every_ms, times, .. } => {
+                person.stop(Stop::Paused, &self.recorder);
+                let chore = Chore::Sip { client, bytes: *bytes, every_ms: *every_ms, times: *times };
+                self.add_chore(now_ms, client, chore);
             }
-            (What::Resume { .. }, _) => {
-                person.is_paused = false;
-                person.order(Order::Resume);
+            What::Drip { text, every_ms, .. } => {
+                let chore = Chore::Drip { client, rest: text.bytes(client), every_ms: *every_ms };
+                self.add_chore(now_ms, client, chore);
             }
-            (What::Sip { bytes, .. }, _) => person.order(Order::Sip(*bytes)),
-            (What::Vanish { .. }, Some(connection)) => {
-                person.is_gone = true;
-                recorder.record(client, Event::Reset);
-                connection.vanish(Side::Client);
-                person.order(Order::Vanish);
+            What::LoseLine { .. } => person.remote.lose_a_line(),
+            What::Vanish { .. } if self.world.inflict(what).await => {
+                person.lose(&self.recorder);
+                person.remote.halt(true);
             }
-            (What::Freeze { .. } | What::FreezeDown { .. }, Some(connection)) => {
-                person.is_frozen = true;
-                recorder.record(client, Event::Pause);
-                connection.freeze(Side::Server);
-                if matches!(what, What::Freeze { .. }) {
-                    connection.freeze(Side::Client);
-                }
+            What::WriteError { .. } | What::ReadError { .. } | What::Panic { .. } if self.world.inflict(what).await => {
+                person.lose(&self.recorder);
             }
-            (What::Thaw { .. }, Some(connection)) => Self::thaw(client, person, recorder, &connection),
-            (What::WriteError { .. }, Some(connection)) => {
-                person.is_gone = true;
-                recorder.record(client, Event::Reset);
-                connection.fail_write(Side::Server, ErrorKind::ConnectionReset);
+            What::Freeze { .. } | What::FreezeDown { .. } if self.world.inflict(what).await => {
+                person.stop(Stop::Frozen, &self.recorder);
             }
-            (What::Panic { .. }, Some(connection)) => {
-                person.is_gone = true;
-                recorder.record(client, Event::Reset);
-                connection.panic_on_read(Side::Server);
-            }
+            What::Thaw { .. } if self.world.inflict(what).await => person.go(Stop::Frozen, &self.recorder),
             _ => {}
         }
     }
 
-    fn thaw(client: usize, person: &mut Person, recorder: &Recorder, connection: &Connection) {
-        if std::mem::take(&mut person.is_frozen) {
-            connection.thaw(Side::Server);
-            connection.thaw(Side::Client);
-            if !person.is_paused {
-                recorder.record(client, Event::Resume);
+    async fn act_on_host(&mut self, host: u8, what: &What) {
+        let is_done = match what {
+            What::PauseHost { .. } | What::ResumeHost { .. } => true,
+            _ => self.world.inflict(what).await,
+        };
+        if !is_done {
+            return;
+        }
+        let recorder = &self.recorder;
+        let mine = self.people.values_mut().filter(|person| person.host == host && !person.is_gone);
+        match what {
+            What::PauseHost { .. } => {
+                self.stopped_hosts.insert((Stop::Halted, host));
+                mine.for_each(|person| person.stop(Stop::Halted, recorder));
             }
+            What::ResumeHost { .. } => {
+                self.stopped_hosts.remove(&(Stop::Halted, host));
+                mine.for_each(|person| person.go(Stop::Halted, recorder));
+            }
+            What::Hold { .. } | What::HoldDown { .. } => {
+                self.stopped_hosts.insert((Stop::Held, host));
+                mine.for_each(|person| person.stop(Stop::Held, recorder));
+            }
+            What::Release { .. } => {
+                self.stopped_hosts.remove(&(Stop::Held, host));
+                mine.for_each(|person| person.go(Stop::Held, recorder));
+            }
+            What::CrashHost { .. } => mine.for_each(|person| person.is_gone = true),
+            What::VanishHost { .. } => mine.for_each(|person| {
+                person.lose(recorder);
+                person.remote.halt(true);
+            }),
+            _ => {}
         }
     }
 
-    fn connect(&mut self, client: usize, host: u8) {
-        let (orders, order) = mpsc::unbounded_channel();
-        let connection = Arc::new(Mutex::new(None));
-        let life = ClientTask {
-            client,
-            recorder: self.recorder.clone(),
-            orders: order,
-            unsent: Vec::new(),
-            ends: false,
-            paused: false,
-            sip_bytes: 0,
-            is_open: true,
-        };
-        let (network, shared) = (self.network.clone(), Arc::clone(&connection));
-        let task = tokio::spawn(async move {
-            match network.connect(Plan::address(host), SERVER).await {
-                Ok(stream) => {
-                    *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream.connection());
-                    life.live(stream).await;
-                }
-                Err(_) => life.recorder.record(client, Event::Refused),
-            }
-        });
-        let person = Person { orders, connection, task, is_paused: false, is_frozen: false, is_gone: false };
-        self.people[client] = Some(person);
+    /// Every clock jumps, and meanwhile nobody has taken anything.
+    async fn jump(&mut self, ms: u64) {
+        for person in self.people.values_mut().filter(|person| !person.is_gone && person.stops.is_empty()) {
+            self.recorder.record(person.client, Event::Pause);
+        }
+        if self.world.inflict(&What::Jump { ms }).await {
+            self.jumped_ms += ms;
+        }
+        for person in self.people.values_mut().filter(|person| !person.is_gone && person.stops.is_empty()) {
+            self.recorder.record(person.client, Event::Resume);
+        }
     }
 
     // The end.
@@ -372,44 +500,69 @@ impl<'a> Play<'a> {
     /// Makes the network whole for the core, and waits until everything has come to rest.
     async fn heal(&mut self) -> Healed {
         self.stopped().await;
-        if self.life.is_none() {
+        if self.room.is_none() {
             self.start();
         }
-        let rules = &self.plan.rules;
-        let holds_for_ever = rules.patience_ms.is_none() && rules.stall_ms.is_none();
-        let at = self.now();
+        self.chores.clear();
+        let at = self.recorder.now();
         let mut core = Vec::new();
-        for (client, person) in self.people.iter_mut().enumerate() {
-            let Some(person) = person else { continue };
-            let connection = person.connection();
-            let is_core = self.plan.core.contains(&client);
-            if is_core && !person.is_gone && !person.task.is_finished() {
-                if let Some(connection) = &connection {
-                    Self::thaw(client, person, &self.recorder, connection);
-                }
-                if std::mem::take(&mut person.is_paused) {
-                    person.order(Order::Resume);
-                }
-                // Whatever line it was amid ends here.
-                person.order(Order::Send(b"\n".to_vec()));
-                core.push(client);
-            } else if holds_for_ever && let Some(connection) = &connection {
-                // Endless patience with who takes nothing is a room that stands still; that is what was asked for.
-                if !person.is_gone {
-                    person.is_gone = true;
-                    self.recorder.record(client, Event::Reset);
-                }
-                connection.vanish(Side::Client);
-                connection.reset(Side::Server);
-                person.order(Order::Vanish);
+        for &client in &self.plan.core {
+            let is_there = |person: &&mut Person| !person.is_gone && self.world.is_there(client);
+            let Some(person) = self.people.get_mut(&client).filter(is_there) else { continue };
+            let host = person.host;
+            self.act(&What::Release { host }).await;
+            self.act(&What::ResumeHost { host }).await;
+            self.act(&What::Thaw { client }).await;
+            self.act(&What::Resume { client }).await;
+            // Whatever line it was amid ends here.
+            self.people[&client].remote.send(b"\n");
+            core.push(client);
+        }
+        let limits = self.plan.rules.limits();
+        if limits.patience == FOREVER && limits.stall == FOREVER {
+            // Endless patience with who takes nothing is a room that stands still; that is what was asked for.
+            for client in self.people.keys().copied().filter(|client| !core.contains(client)).collect::<Vec<_>>() {
+                self.act(&What::ReadError { client }).await;
             }
         }
-        let limits = rules.limits();
         let waits = [limits.stall, limits.patience].into_iter().filter(|limit| *limit != FOREVER).sum::<Duration>();
         // Longer than any of the server's own limits, of which one may follow another.
-        tokio::time::sleep(QUIET + 2 * waits + Duration::from_secs(100)).await;
-        self.sample();
-        Healed { at, end: self.now(), core }
+        let end = at + QUIET + 2 * waits + W::SETTLING;
+        if W::IS_REAL_TIME {
+            self.wait_until_well(at, end, &core).await;
+        } else {
+            self.world.pass(end).await;
+            self.sample();
+        }
+        Healed { at, end, core }
+    }
+
+    /// In real time nobody waits longer than it takes: the judge is asked again and again whether all is well.
+    async fn wait_until_well(&mut self, at: Duration, end: Duration, core: &[usize]) {
+        let rules = history::Rules { limits: self.plan.rules.limits(), wire: self.plan.rules.wire() };
+        let mut known = 0;
+        loop {
+            let now = self.recorder.now();
+            self.world.pass(now + Duration::from_millis(20)).await;
+            let room = self.room.as_ref().expect("it was started").tally();
+            let records = self.recorder.notes().records.clone();
+            let is_quiet = std::mem::replace(&mut known, records.len()) == known;
+            let healed = Some(Healed { at, end, core: core.to_vec() });
+            let history =
+                History { rules: rules.clone(), records, server: self.server.clone(), samples: Vec::new(), healed };
+            match judge::judge(&history) {
+                Ok(_) if is_quiet && room.held_bytes == 0 => return,
+                Err(broken) if now > at + QUIET => {
+                    self.faults.extend(broken.iter().map(ToString::to_string));
+                    return;
+                }
+                _ if now > at + QUIET => {
+                    self.faults.push(format!("it does not come to rest: {} bytes are held", room.held_bytes));
+                    return;
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Ends the server, and everything else with it.
@@ -417,143 +570,17 @@ impl<'a> Play<'a> {
         self.stop();
         self.stopped().await;
         self.samples.extend(self.samples.last().cloned().map(|last| Sample { at: self.recorder.now(), ..last }));
-        for person in std::mem::take(&mut self.people).into_iter().flatten() {
-            drop(person.orders);
-            let _ended = person.task.await;
+        for person in self.people.values() {
+            person.remote.finish();
         }
     }
 }
 
-fn options(plan: &Plan) -> Options {
-    let odds = |is_on| if is_on { Odds { hits: 1, of: 4 } } else { Odds::NEVER };
-    Options {
-        send_bytes: plan.links.send_bytes,
-        receive_bytes: plan.links.receive_bytes,
-        chop: Chop { odds: odds(plan.links.choppy), bytes_max: 3 },
-        spurious: odds(plan.links.spurious),
-        ..Options::default()
-    }
-}
-
-/// The server's sockets: as `unisono::listen::Tcp` has them.
-fn server_options(plan: &Plan) -> Options {
-    let stall = plan.rules.limits().stall;
-    let keepalive = Keepalive { idle: Duration::from_secs(60), interval: Duration::from_secs(10), retries: 3 };
-    let user_timeout = (stall != FOREVER).then(|| stall.max(Duration::from_secs(90)));
-    Options { user_timeout, keepalive: Some(keepalive), ..options(plan) }
-}
-
-/// A client's task.
-struct ClientTask {
-    client: usize,
-    recorder: Recorder,
-    orders: mpsc::UnboundedReceiver<Order>,
-    unsent: Vec<u8>,
-    /// Its input ends once all is sent.
-    ends: bool,
-    paused: bool,
-    /// Bytes that it reads though paused.
-    sip_bytes: usize,
-    /// Its own direction is open.
-    is_open: bool,
-}
-
-/// What happened next.
-enum Turn {
-    Order(Option<Order>),
-    Wrote(io::Result<usize>),
-    Ended,
-    Read(io::Result<Vec<u8>>),
-}
-
-impl ClientTask {
-    async fn live(mut self, mut stream: SimStream) {
-        self.record(Event::Connected { address: stream.local_addr().to_string() });
-        let mut has_power = true;
-        loop {
-            match self.turn(&mut stream, has_power).await {
-                Turn::Order(None) => return,
-                Turn::Order(Some(Order::Send(bytes))) if !self.ends => self.unsent.extend(bytes),
-                Turn::Order(Some(Order::Send(_))) => {}
-                Turn::Order(Some(Order::End)) => self.ends = true,
-                Turn::Order(Some(Order::Reset)) => {
-                    self.record(Event::Reset);
-                    stream.reset();
-                    return;
-                }
-                Turn::Order(Some(Order::Vanish)) => has_power = false,
-                Turn::Order(Some(Order::Pause)) => {
-                    self.paused = true;
-                    self.record(Event::Pause);
-                }
-                Turn::Order(Some(Order::Resume)) => {
-                    self.paused = false;
-                    self.record(Event::Resume);
-                }
-                Turn::Order(Some(Order::Sip(bytes))) => self.sip_bytes = bytes,
-                Turn::Wrote(Ok(bytes)) => {
-                    let sent = self.unsent.drain(..bytes).collect();
-                    self.record(Event::Sent { bytes: sent });
-                }
-                Turn::Ended => {
-                    self.is_open = false;
-                    self.record(Event::SentEnd);
-                }
-                Turn::Read(Ok(bytes)) if bytes.is_empty() => {
-                    self.record(Event::ReceivedEnd);
-                    return;
-                }
-                Turn::Read(Ok(bytes)) => {
-                    self.sip_bytes = self.sip_bytes.saturating_sub(bytes.len());
-                    self.record(Event::Received { bytes });
-                }
-                Turn::Wrote(Err(error)) => {
-                    // What came before it can still be read.
-                    self.unsent.clear();
-                    self.is_open = false;
-                    self.paused = false;
-                    self.record(Event::ReceivedError { kind: error.kind().to_string() });
-                }
-                Turn::Read(Err(error)) => {
-                    self.record(Event::ReceivedError { kind: error.kind().to_string() });
-                    return;
-                }
-            }
-        }
-    }
-
-    fn record(&self, event: Event) {
-        self.recorder.record(self.client, event);
-    }
-
-    async fn turn(&mut self, stream: &mut SimStream, has_power: bool) -> Turn {
-        std::future::poll_fn(|cx| {
-            if let Poll::Ready(order) = self.orders.poll_recv(cx) {
-                return Poll::Ready(Turn::Order(order));
-            }
-            if !has_power {
-                return Poll::Pending;
-            }
-            if !self.paused || self.sip_bytes > 0 {
-                let mut bytes = [0; 4096];
-                let most = if self.paused { self.sip_bytes.min(bytes.len()) } else { bytes.len() };
-                let mut buffer = ReadBuf::new(&mut bytes[..most]);
-                if let Poll::Ready(result) = Pin::new(&mut *stream).poll_read(cx, &mut buffer) {
-                    return Poll::Ready(Turn::Read(result.map(|()| buffer.filled().to_vec())));
-                }
-            }
-            if self.is_open && !self.unsent.is_empty() {
-                if let Poll::Ready(result) = Pin::new(&mut *stream).poll_write(cx, &self.unsent) {
-                    return Poll::Ready(Turn::Wrote(result));
-                }
-            } else if self.is_open
-                && self.ends
-                && let Poll::Ready(_done) = Pin::new(&mut *stream).poll_shutdown(cx)
-            {
-                return Poll::Ready(Turn::Ended);
-            }
-            Poll::Pending
-        })
-        .await
+fn hash(record: &history::Record, hasher: &mut DefaultHasher) {
+    hasher.write_u128(record.at.as_nanos());
+    hasher.write_usize(record.client);
+    match &record.event {
+        Event::Sent { bytes } | Event::Received { bytes } => hasher.write(bytes),
+        event => hasher.write(event.to_string().as_bytes()),
     }
 }

@@ -164,7 +164,17 @@ impl Tape {
         let members = self.members.values().filter(|member| !member.has_left).count();
         let said_bytes = self.now.as_millis().try_into().expect("small");
         let seats = self.members.len();
-        let numbers = Sample { at: self.now, held_bytes: 0, partial_bytes: 0, members, seats, said_bytes, let_gos: 0 };
+        let numbers = Sample {
+            at: self.now,
+            held_bytes: 0,
+            partial_bytes: 0,
+            members,
+            seats,
+            said_bytes,
+            let_gos: 0,
+            missed_lines: 0,
+            senders_parked: 0,
+        };
         self.history.samples.push(numbers);
     }
 

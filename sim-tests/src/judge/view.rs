@@ -133,6 +133,7 @@ impl View {
         view.reads.push(connected);
         let mut sent: Vec<(Duration, &[u8])> = Vec::new();
         let mut reads: Vec<(Duration, usize)> = Vec::new();
+        let mut dropped = None;
         for &(at, event) in events {
             match event {
                 Event::Sent { bytes } => sent.push((at, bytes)),
@@ -143,6 +144,11 @@ impl View {
                 }
                 Event::SentEnd => view.sent_end = view.sent_end.or(Some(at)),
                 Event::Reset => view.reset = view.reset.or(Some(at)),
+                // Perhaps an end of its input, and perhaps a break: neither is owed what the other is.
+                Event::Dropped => {
+                    view.reset = view.reset.or(Some(at));
+                    dropped = Some(at);
+                }
                 Event::ReceivedEnd => view.received_end = view.received_end.or(Some(at)),
                 Event::ReceivedError { .. } => view.received_error = view.received_error.or(Some(at)),
                 Event::Pause => view.pauses.push((at, None)),
@@ -154,7 +160,7 @@ impl View {
                 Event::Connected { .. } | Event::Refused => {}
             }
         }
-        view.input = Input::of(&sent, view.sent_end, &history.rules);
+        view.input = Input::of(&sent, view.sent_end.or(dropped), &history.rules);
         view.read(&reads, history, wrong);
         Some(view)
     }

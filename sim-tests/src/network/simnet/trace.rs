@@ -74,6 +74,41 @@ pub enum What {
 
 const KINDS: usize = What::Panic as usize + 1;
 
+impl What {
+    /// Every kind, and its name.
+    pub const ALL: [(Self, &'static str); KINDS] = [
+        (Self::Listens, "listens"),
+        (Self::Connects, "connects"),
+        (Self::Connected, "connected"),
+        (Self::Refused, "refused"),
+        (Self::ConnectTimedOut, "connect-timed-out"),
+        (Self::Queued, "queued"),
+        (Self::Accepted, "accepted"),
+        (Self::AcceptFault, "accept-fault"),
+        (Self::Wrote, "wrote"),
+        (Self::Blocked, "blocked"),
+        (Self::Arrived, "arrived"),
+        (Self::Read, "read"),
+        (Self::Fin, "fin"),
+        (Self::FinArrived, "fin-arrived"),
+        (Self::Rst, "rst"),
+        (Self::RstLost, "rst-lost"),
+        (Self::RstArrived, "rst-arrived"),
+        (Self::Dropped, "dropped"),
+        (Self::TimedOut, "timed-out"),
+        (Self::Swallowed, "swallowed"),
+        (Self::Froze, "froze"),
+        (Self::Thawed, "thawed"),
+        (Self::Vanished, "vanished"),
+        (Self::Revived, "revived"),
+        (Self::Short, "short"),
+        (Self::Spurious, "spurious"),
+        (Self::WriteFault, "write-fault"),
+        (Self::ReadFault, "read-fault"),
+        (Self::Panic, "panic"),
+    ];
+}
+
 /// One event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {

@@ -1,0 +1,106 @@
+//! What a run knows beside its history: who had something to say, and who read well enough.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::client::Blocked;
+use crate::history::{Client, Event, History, ServerEvent};
+use crate::judge::Facts;
+use crate::plan::{Plan, What};
+
+/// What a server's own buffers hold beside the network's.
+const OWN_BUFFERS_BYTES: usize = 64 * 1024;
+
+pub(super) fn of(plan: &Plan, history: &History, blocked: &[Blocked]) -> Facts {
+    // A link that takes time drains at its own pace, whoever reads.
+    let is_instant = plan.links.latency_ms.1 == 0
+        && plan.acts.iter().all(|act| !matches!(act.what, What::Delay { .. } | What::Jump { .. }));
+    Facts {
+        demand: if is_instant { demand(history, blocked) } else { Vec::new() },
+        steady: if is_instant { steady(plan) } else { Vec::new() },
+        told_at_once: Vec::new(),
+        buffers_bytes: plan.links.send_bytes + plan.links.receive_bytes + OWN_BUFFERS_BYTES,
+    }
+}
+
+/// Spans in which some member's connection took nothing of what it wanted to say, though it read and nothing held it.
+fn demand(history: &History, blocked: &[Blocked]) -> Vec<(Duration, Duration)> {
+    let mut unfit: BTreeMap<Client, Vec<(Duration, Duration)>> = BTreeMap::new();
+    // Since when a client has waited for its welcome, and since when it does not read.
+    let (mut strange, mut paused) = (BTreeMap::new(), BTreeMap::new());
+    for record in &history.records {
+        let (at, client) = (record.at, record.client);
+        let ended = match record.event {
+            Event::Connected { .. } => strange.insert(client, at).and(None),
+            Event::Pause => paused.insert(client, at).and(None),
+            Event::Received { .. } => strange.remove(&client).map(|from| (from, at)),
+            Event::Resume => paused.remove(&client).map(|from| (from, at)),
+            Event::Reset | Event::Dropped | Event::ReceivedEnd | Event::ReceivedError { .. } => {
+                Some((at, Duration::MAX))
+            }
+            Event::Refused | Event::Sent { .. } | Event::SentEnd => None,
+        };
+        unfit.entry(client).or_default().extend(ended);
+    }
+    for (client, from) in strange.into_iter().chain(paused) {
+        unfit.entry(client).or_default().push((from, Duration::MAX));
+    }
+    // A server that is about to end takes nothing more.
+    let mut down = Vec::new();
+    let mut ended = None;
+    for &(at, event) in &history.server {
+        match event {
+            ServerEvent::Started => down.extend(ended.take().map(|from| (from, at))),
+            _ => ended = ended.or(Some(at)),
+        }
+    }
+    down.extend(ended.map(|from| (from, Duration::MAX)));
+
+    let mut spans: Vec<_> = blocked
+        .iter()
+        .flat_map(|span| {
+            let holes = unfit.get(&span.client).into_iter().flatten().chain(&down).copied();
+            without((span.from, span.until), holes)
+        })
+        .collect();
+    spans.sort_unstable();
+    let mut joined: Vec<(Duration, Duration)> = Vec::new();
+    for (from, until) in spans {
+        match joined.last_mut() {
+            Some(last) if from <= last.1 => last.1 = last.1.max(until),
+            _ => joined.push((from, until)),
+        }
+    }
+    joined
+}
+
+/// A span without its holes.
+fn without(span: (Duration, Duration), holes: impl Iterator<Item = (Duration, Duration)>) -> Vec<(Duration, Duration)> {
+    let mut parts = vec![span];
+    for hole in holes {
+        let cut = parts.into_iter().flat_map(|(from, until)| [(from, until.min(hole.0)), (from.max(hole.1), until)]);
+        parts = cut.filter(|(from, until)| from < until).collect();
+    }
+    parts
+}
+
+/// Who read all the time, or slowly but at twice B per P.
+fn steady(plan: &Plan) -> Vec<Client> {
+    let Some(patience_ms) = plan.rules.patience_ms.filter(|ms| *ms > 0) else { return Vec::new() };
+    let is_too_slow = |what: &What| match *what {
+        What::Slow { bytes, every_ms, .. } => {
+            (bytes as u64 * patience_ms) < 2 * plan.rules.backlog_bytes as u64 * every_ms
+        }
+        What::Pause { .. } | What::Freeze { .. } | What::FreezeDown { .. } => true,
+        What::Hold { .. } | What::HoldDown { .. } | What::PauseHost { .. } | What::VanishHost { .. } => true,
+        _ => false,
+    };
+    let (clients, hosts): (Vec<_>, Vec<_>) =
+        plan.acts.iter().filter(|act| is_too_slow(&act.what)).map(|act| (act.what.client(), act.what.host())).unzip();
+    let came = plan.acts.iter().filter_map(|act| match act.what {
+        What::Connect { client, host, .. } => Some((client, host)),
+        _ => None,
+    });
+    let steady = came.filter(|(client, host)| !clients.contains(&Some(*client)) && !hosts.contains(&Some(*host)));
+    steady.map(|(client, _)| client).collect()
+}

@@ -1,0 +1,205 @@
+//! A run on simnet: one paused runtime, one thread, and a network that lives in memory.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use unisono::limits::FOREVER;
+use unisono::{Room, server};
+
+use super::client::{Breakable, Clock, Newcomer, Noting, Recorder};
+use super::{Outcome, Play, World};
+use crate::history::Event;
+use crate::network::simnet::{Chop, Connection, Keepalive, Network, Odds, Options, Side, SimStream, What as Happened};
+use crate::plan::{Plan, What};
+
+/// Where the server listens.
+const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 8000);
+
+/// Connections that may wait to be accepted.
+const BACKLOG: usize = 64;
+
+pub(super) fn run(plan: &Plan) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without sockets needs nothing");
+    runtime.block_on(async {
+        // Timers count in whole ms from the runtime's own start. The first one takes us there, so that no later time has the
+        // few microseconds in it that passed between that start and the clock's.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let epoch = Instant::now();
+        let recorder = Recorder::new(Clock::Tokio(epoch));
+        Play::new(plan, Simnet::new(plan, epoch, recorder.clone()), recorder).play().await
+    })
+}
+
+/// The connections of those clients that have one.
+type Connections = Arc<Mutex<BTreeMap<usize, Connection>>>;
+
+struct Simnet<'a> {
+    plan: &'a Plan,
+    epoch: Instant,
+    recorder: Recorder,
+    network: Network,
+    connections: Connections,
+    /// The clients' tasks, and on which host they run.
+    tasks: BTreeMap<usize, (u8, JoinHandle<()>)>,
+    running: Option<JoinHandle<Result<(), server::Error>>>,
+}
+
+impl<'a> Simnet<'a> {
+    fn new(plan: &'a Plan, epoch: Instant, recorder: Recorder) -> Self {
+        let network = Network::new(plan.seed);
+        let [least, most] = [plan.links.latency_ms.0, plan.links.latency_ms.1].map(Duration::from_millis);
+        network.set_latency(least..=most);
+        network.set_options(options(plan));
+        Self { plan, epoch, recorder, network, connections: Arc::default(), tasks: BTreeMap::new(), running: None }
+    }
+
+    fn connection(&self, client: usize) -> Option<Connection> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner).get(&client).cloned()
+    }
+
+    fn act_on(connection: &Connection, what: &What) {
+        match what {
+            What::Freeze { .. } => {
+                connection.freeze(Side::Server);
+                connection.freeze(Side::Client);
+            }
+            What::FreezeDown { .. } => connection.freeze(Side::Server),
+            What::Thaw { .. } => {
+                connection.thaw(Side::Server);
+                connection.thaw(Side::Client);
+            }
+            What::Vanish { .. } => connection.vanish(Side::Client),
+            What::WriteError { .. } => connection.fail_write(Side::Server, ErrorKind::ConnectionReset),
+            What::ReadError { .. } => connection.fail_read(Side::Server, ErrorKind::ConnectionReset),
+            What::Panic { .. } => connection.panic_on_read(Side::Server),
+            _ => unreachable!("not done to a connection"),
+        }
+    }
+
+    fn act_on_host(&self, host: u8, what: &What) {
+        let (host_ip, server_ip) = (address(host), SERVER.ip());
+        match what {
+            What::Hold { .. } => self.network.partition(host_ip, server_ip),
+            What::HoldDown { .. } => self.network.freeze(server_ip, host_ip),
+            What::Release { .. } => self.network.heal(host_ip, server_ip),
+            What::Delay { most_ms, .. } => {
+                let latency = Duration::ZERO..=Duration::from_millis(*most_ms);
+                self.network.set_link_latency(host_ip, server_ip, latency.clone());
+                self.network.set_link_latency(server_ip, host_ip, latency);
+            }
+            What::VanishHost { .. } => self.network.vanish(host_ip),
+            What::ReviveHost { .. } => self.network.revive(host_ip),
+            What::CrashHost { .. } => {
+                self.tasks.values().filter(|(where_, _)| *where_ == host).for_each(|(_, task)| task.abort());
+            }
+            _ => unreachable!("not done to a host's network"),
+        }
+    }
+}
+
+/// The address of a host.
+fn address(host: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 1, 0, host))
+}
+
+impl World for Simnet<'_> {
+    async fn pass(&mut self, until: Duration) {
+        tokio::time::sleep_until(self.epoch + until).await;
+    }
+
+    fn start(&mut self, room: Room, stop: oneshot::Receiver<()>) {
+        let options = server_options(self.plan);
+        let listener = self.network.listen_with(SERVER, BACKLOG, options).expect("nothing listens there");
+        let listener = Noting { inner: listener, recorder: self.recorder.clone() };
+        self.running = Some(tokio::spawn(server::run(vec![listener], room, async { drop(stop.await) })));
+    }
+
+    async fn stopped(&mut self) -> Result<(), String> {
+        let running = self.running.take().expect("it was started");
+        running.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    }
+
+    async fn crash(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.abort();
+            let _ended = running.await;
+        }
+    }
+
+    fn connect(&mut self, host: u8, newcomer: Newcomer) {
+        let (network, connections, client) = (self.network.clone(), Arc::clone(&self.connections), newcomer.client);
+        let connecting = async move {
+            let stream = network.connect(address(host), SERVER).await?;
+            connections.lock().unwrap_or_else(PoisonError::into_inner).insert(client, stream.connection());
+            let address = stream.local_addr();
+            Ok((stream, address))
+        };
+        self.tasks.insert(client, (host, tokio::spawn(newcomer.live(connecting))));
+    }
+
+    fn is_there(&self, client: usize) -> bool {
+        self.tasks.get(&client).is_some_and(|(_, task)| !task.is_finished())
+    }
+
+    async fn inflict(&mut self, what: &What) -> bool {
+        match (what.client(), what.host(), what) {
+            (Some(client), ..) => match self.connection(client) {
+                Some(connection) => Self::act_on(&connection, what),
+                None => return false,
+            },
+            (_, Some(host), _) => self.act_on_host(host, what),
+            (.., What::AcceptError { errno }) => {
+                self.network.fail_accept(SERVER, io::Error::from_raw_os_error(*errno));
+            }
+            (.., What::Jump { ms }) => tokio::time::advance(Duration::from_millis(*ms)).await,
+            _ => unreachable!("nothing that a network does"),
+        }
+        true
+    }
+
+    async fn finish(&mut self) -> (BTreeMap<&'static str, u64>, u64) {
+        for (_, task) in std::mem::take(&mut self.tasks).into_values() {
+            // Killed with its host, or over by now.
+            let _ended = task.await;
+        }
+        let counts = Happened::ALL.iter().map(|(what, name)| (*name, self.network.count(*what)));
+        (counts.collect(), self.network.trace().0)
+    }
+}
+
+impl Breakable for SimStream {
+    fn break_off(self) -> Event {
+        self.reset();
+        Event::Reset
+    }
+}
+
+/// How a plan's sockets behave.
+pub(super) fn options(plan: &Plan) -> Options {
+    let odds = |is_on| if is_on { Odds { hits: 1, of: 4 } } else { Odds::NEVER };
+    Options {
+        send_bytes: plan.links.send_bytes,
+        receive_bytes: plan.links.receive_bytes,
+        chop: Chop { odds: odds(plan.links.choppy), bytes_max: 3 },
+        spurious: odds(plan.links.spurious),
+        ..Options::default()
+    }
+}
+
+/// The server's sockets: as `unisono::listen::Tcp` has them.
+fn server_options(plan: &Plan) -> Options {
+    let stall = plan.rules.limits().stall;
+    let keepalive = Keepalive { idle: Duration::from_secs(60), interval: Duration::from_secs(10), retries: 3 };
+    let user_timeout = (stall != FOREVER).then(|| stall.max(Duration::from_secs(90)));
+    Options { user_timeout, keepalive: Some(keepalive), ..options(plan) }
+}
