@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use unisono::Limits;
+
 use self::merge::{Part, Source, wide};
 use self::story::{Of, Story};
 use self::view::{Life, View};
@@ -238,8 +240,14 @@ const QUIET: Duration = Duration::from_secs(30);
 /// What anything may take that needs no waiting, on the slowest of links.
 const SLACK: Duration = Duration::from_secs(5);
 
-/// By when keepalive finds a vanished peer.
+/// By when keepalive finds a vanished peer that has everything.
 const KEEPALIVE: Duration = Duration::from_secs(90);
+
+/// By when the server knows that a peer has vanished. What is written to it just before keepalive would have found it has as
+/// long again to be acknowledged.
+fn found_out_within(limits: &Limits) -> Duration {
+    KEEPALIVE.saturating_add(KEEPALIVE.max(limits.stall))
+}
 
 /// Judges a history.
 ///
@@ -437,6 +445,12 @@ impl Case<'_> {
         }
     }
 
+    /// The server may have had a cause to break the connection of this member, which it could not tell it any more.
+    fn may_be_cut_off(&self, view: &View) -> bool {
+        let deadline = self.history.rules.limits.line_deadline;
+        view.may_have_stalled(self.history, |_| None) || view.input.slowest_line >= view::most_of(deadline)
+    }
+
     /// Law 8, and what of law 9 shows from outside.
     fn check_quiet(&self, told: &[Told], wrong: &mut Vec<Violation>) {
         let Some(healed) = &self.history.healed else { return };
@@ -461,7 +475,7 @@ impl Case<'_> {
             }
             let has_cause = view.left().is_some() || view.is_late;
             match view.received_error.filter(|at| *at <= end) {
-                Some(at) if at > healed.at && !has_cause && !view.may_have_stalled(self.history, |_| None) => {
+                Some(at) if at > healed.at && !has_cause && !self.may_be_cut_off(view) => {
                     blame("no-end-without-cause", "its connection was broken, which it had not done");
                 }
                 _ => {}
@@ -541,16 +555,17 @@ impl Case<'_> {
     fn check_gone(&self, told: &Told, here: &[usize], wrong: &mut Vec<Violation>) {
         let Some(healed) = &self.history.healed else { return };
         let (end, settled) = (healed.end, healed.end.saturating_sub(SLACK));
-        let is_witness = |number: &usize| told.part.begins.contains_key(number) && self.views[*number].runs.is_empty();
-        if !here.iter().any(is_witness) {
+        let sees_all = |number: &usize| told.part.begins.contains_key(number) && self.views[*number].runs.is_empty();
+        if !here.iter().any(sees_all) {
             return;
         }
-        let stall = self.history.rules.limits.stall;
-        let unheard = told
-            .story
-            .departed
-            .iter()
-            .filter(|(_, (step, _))| matches!(told.part.slots[*step].source, Source::Departure(_)));
+        // A departure that only its own stream's end tells of, though somebody was there who sees everything.
+        let was_witnessed = |step: usize| {
+            here.iter().filter(|number| sees_all(number)).any(|number| told.part.begins[number] <= told.place(step))
+        };
+        let unheard = told.story.departed.iter().filter(|(_, (step, _))| {
+            matches!(told.part.slots[*step].source, Source::Departure(_)) && was_witnessed(*step)
+        });
         let present = told.story.present.iter().map(|(number, excuses)| (*number, *excuses));
         for (number, excuses) in present.chain(unheard.map(|(number, _)| (*number, 0))) {
             let view = &self.views[number];
@@ -558,7 +573,8 @@ impl Case<'_> {
                 continue;
             }
             let vanished = [view.reset, view.received_error].into_iter().flatten().min();
-            let bound = if self.facts.told_at_once.contains(&view.client) { SLACK } else { KEEPALIVE.max(stall) };
+            let is_told_at_once = self.facts.told_at_once.contains(&view.client);
+            let bound = if is_told_at_once { SLACK } else { found_out_within(&self.history.rules.limits) };
             let vanished = vanished.and_then(|at| at.checked_add(bound));
             if [view.received_end, vanished].into_iter().flatten().any(|by| by <= settled) {
                 let blame = Violation::of("the-gone-have-departed", &[view.client]).at(end);

@@ -24,6 +24,17 @@ pub enum Kind {
     Loopback,
 }
 
+impl Kind {
+    /// As one asks for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Simnet => "simnet",
+            Self::Turmoil => "turmoil",
+            Self::Loopback => "loopback",
+        }
+    }
+}
+
 /// A listener on turmoil's network. Bind it inside a simulated host.
 pub struct Turmoil(turmoil::net::TcpListener);
 

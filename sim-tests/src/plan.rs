@@ -227,7 +227,7 @@ impl Text {
 }
 
 /// Kinds of faults, each with a switch of its own per seed.
-const FAULTS: [&str; 23] = [
+const FAULTS: [&str; 22] = [
     "accept error",
     "churn",
     "crash",
@@ -246,7 +246,6 @@ const FAULTS: [&str; 23] = [
     "read error",
     "reset",
     "delay",
-    "sip",
     "slow",
     "stop",
     "vanish",
@@ -303,7 +302,7 @@ impl Plan {
         }
         let links = Links::draw(&mut random.fork("links"), &rules);
         let heal_ms = random.fork("length").range(shape.safety_ms / 40..=shape.safety_ms);
-        let mut draft = Draft::new(&random, &rules, heal_ms, shape);
+        let mut draft = Draft::new(&random, &rules, &links, heal_ms, shape);
         draft.draw_people();
         draft.draw_crowds();
         draft.draw_hosts();
@@ -333,6 +332,25 @@ fn duration(ms: Option<u64>) -> Duration {
 }
 
 impl Rules {
+    /// The server's defaults, as far as a network of the size of a plan can meet them.
+    pub fn calm() -> Self {
+        Self {
+            english: true,
+            plain: false,
+            raw: false,
+            line_bytes_max: 4096,
+            backlog_bytes: 256 * 1024,
+            patience_ms: Some(1000),
+            stall_ms: Some(10_000),
+            line_deadline_ms: 60_000,
+            grace_ms: 5000,
+            linger_ms: 2000,
+            connections_max: usize::MAX,
+            per_ip_max: usize::MAX,
+            partial_bytes_total: 1 << 24,
+        }
+    }
+
     fn draw(random: &mut Random) -> Self {
         let line_bytes_max = *random.pick(&[24, 64, 64, 200, 1000, 65_536]);
         let stored = 3 * line_bytes_max + 100;
@@ -363,11 +381,6 @@ impl Rules {
         }
     }
 
-    /// What is under way takes nothing meanwhile: with a stall limit of a few round trips anyone would be sent away.
-    fn most_latency_ms(&self) -> u64 {
-        self.stall_ms.map_or(200, |stall_ms| stall_ms / 20).min(200)
-    }
-
     /// They as the server takes them.
     pub fn limits(&self) -> Limits {
         Limits {
@@ -391,17 +404,27 @@ impl Rules {
 }
 
 impl Links {
+    /// Links that take no time, between sockets of a usual size.
+    pub const fn instant() -> Self {
+        Self { latency_ms: (0, 0), send_bytes: 65_536, receive_bytes: 65_536, choppy: false, spurious: false }
+    }
+
     fn draw(random: &mut Random, rules: &Rules) -> Self {
-        let most_ms = (*random.pick(&[0, 0, 1, 20, 200])).min(rules.most_latency_ms());
         // Four send buffers fit in the backlog, as `serve` demands.
         let bounded = rules.backlog_bytes / 4;
-        Self {
-            latency_ms: (random.range(0..=most_ms), most_ms),
-            send_bytes: usize::try_from(*random.pick(&[1, 16, 64, 256, 4096, 65_536])).expect("small").min(bounded),
-            receive_bytes: usize::try_from(*random.pick(&[1, 16, 64, 256, 4096, 65_536])).expect("small").min(bounded),
-            choppy: random.chance(1, 3),
-            spurious: random.chance(1, 3),
-        }
+        let [send_bytes, receive_bytes] =
+            [(); 2].map(|()| usize_of(*random.pick(&[1, 16, 64, 256, 4096, 65_536])).min(bounded));
+        let mut links = Self { send_bytes, receive_bytes, ..Self::instant() };
+        let most_ms = (*random.pick(&[0, 0, 1, 20, 200])).min(links.most_latency_ms(rules));
+        links.latency_ms = (random.range(0..=most_ms), most_ms);
+        Self { choppy: random.chance(1, 3), spurious: random.chance(1, 3), ..links }
+    }
+
+    /// With a stall limit of a few round trips anyone would be sent away, as what is under way takes nothing meanwhile; and with
+    /// a few bytes a round trip nobody would ever have everything.
+    fn most_latency_ms(&self, rules: &Rules) -> u64 {
+        let bytes = self.send_bytes.min(self.receive_bytes) as u64;
+        rules.stall_ms.map_or(200, |stall_ms| stall_ms / 20).min(rules.line_deadline_ms / 20).min(bytes / 16).min(200)
     }
 }
 
@@ -409,6 +432,7 @@ impl Links {
 struct Draft<'a> {
     random: &'a Random,
     rules: &'a Rules,
+    links: &'a Links,
     heal_ms: u64,
     shape: Shape,
     /// How likely each kind of fault is, out of 100; most are zero.
@@ -421,12 +445,12 @@ struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    fn new(random: &'a Random, rules: &'a Rules, heal_ms: u64, shape: Shape) -> Self {
+    fn new(random: &'a Random, rules: &'a Rules, links: &'a Links, heal_ms: u64, shape: Shape) -> Self {
         let mut swarm = random.fork("swarm");
         let mut weight = |on| if swarm.chance(on, 100) { swarm.range(1..=100) } else { 0 };
         let faults = std::array::from_fn(|_| weight(40));
         let speeches = std::array::from_fn(|_| weight(60));
-        Self { random, rules, heal_ms, shape, faults, speeches, acts: Vec::new(), core: Vec::new(), clients: 0 }
+        Self { random, rules, links, heal_ms, shape, faults, speeches, acts: Vec::new(), core: Vec::new(), clients: 0 }
     }
 
     fn act(&mut self, at_ms: u64, what: What) {
@@ -488,30 +512,35 @@ impl<'a> Draft<'a> {
                 return false;
             }
             let fault = random.index(FAULTS.len());
-            if random.chance(self.faults[fault], 400) {
+            if (paused || frozen) && random.chance(1, 4) {
+                let what = match random.below(3) {
+                    0 if paused => What::Sip { client, bytes: usize_of(random.range(1..=2000)) },
+                    _ if frozen => What::Thaw { client },
+                    _ => What::Resume { client },
+                };
+                (paused, frozen) =
+                    (paused && !matches!(what, What::Resume { .. }), frozen && !matches!(what, What::Thaw { .. }));
+                self.act(*at_ms, what);
+            } else if random.chance(self.faults[fault], 400) {
                 let what = match FAULTS[fault] {
                     "drip" => {
                         let text = self.draw_text(random, client, &mut stamp);
                         What::Drip { client, text, every_ms: *random.pick(&[0, 1, 10, 100]) }
                     }
                     "end" => What::End { client },
-                    "freeze" | "freeze down" if frozen => What::Thaw { client },
                     "freeze" => What::Freeze { client },
                     "freeze down" => What::FreezeDown { client },
                     "panic" => What::Panic { client },
-                    "pause" if paused => What::Resume { client },
                     "pause" => What::Pause { client },
                     "read error" => What::ReadError { client },
                     "reset" => What::Reset { client },
-                    "sip" if paused => What::Sip { client, bytes: usize_of(random.range(1..=2000)) },
                     "slow" => self.draw_slow(random, client),
                     "vanish" => What::Vanish { client },
                     "write error" => What::WriteError { client },
                     _ => continue,
                 };
-                paused = matches!(what, What::Pause { .. }) || (paused && !matches!(what, What::Resume { .. }));
-                frozen = matches!(what, What::Freeze { .. } | What::FreezeDown { .. })
-                    || (frozen && !matches!(what, What::Thaw { .. }));
+                paused |= matches!(what, What::Pause { .. });
+                frozen |= matches!(what, What::Freeze { .. } | What::FreezeDown { .. });
                 let ends = matches!(what, What::Reset { .. } | What::Vanish { .. } | What::End { .. });
                 self.act(*at_ms, what);
                 if ends {
@@ -522,6 +551,10 @@ impl<'a> Draft<'a> {
                 let quits = matches!(&text, Text::Command(command) if command == "/quit") && !self.rules.plain;
                 self.act(*at_ms, What::Send { client, text });
                 if quits {
+                    if random.chance(1, 2) {
+                        let text = self.draw_text(random, client, &mut stamp);
+                        self.act(*at_ms, What::Send { client, text });
+                    }
                     return true;
                 }
             }
@@ -569,7 +602,13 @@ impl<'a> Draft<'a> {
             5 => Text::Odd { stamp: first },
             6 => {
                 // Nobody takes a name that another had: from afar their departures could not be told apart.
-                let names = [format!("/name ann{client}"), format!("/name Ann{client}"), format!("/name bob{client}")];
+                // Some would take what is another's but for the case of its letters: of those each has a spelling of its own.
+                let names = [
+                    format!("/name ann{client}"),
+                    format!("/name Ann{client}"),
+                    format!("/name bob{client}"),
+                    format!("/name {}", cased("quartets", client)),
+                ];
                 let others = ["/who", "/help", "/name a b", "//slashed", "/nothing"].map(str::to_owned);
                 let mut command = random.pick(&[&names[..], &others[..]].concat()).clone();
                 if random.chance(1, 20) {
@@ -638,7 +677,7 @@ impl<'a> Draft<'a> {
                 }
             }
             if random.chance(self.weight("delay"), 500) {
-                let most_ms = random.range(0..=self.rules.most_latency_ms());
+                let most_ms = random.range(0..=self.links.most_latency_ms(self.rules));
                 let at_ms = random.below(self.heal_ms);
                 self.act(at_ms, What::Delay { host, most_ms });
             }
@@ -659,18 +698,26 @@ impl<'a> Draft<'a> {
             self.act(at_ms, What::Jump { ms: *random.pick(&[1, 100, 3000, 70_000]) });
         }
         // A server that ends takes everyone with it: nobody is left to be healed but who comes later.
-        for (fault, what) in [("crash", What::Crash), ("stop", What::Stop)] {
+        for (fault, what) in [("crash", What::Crash), ("stop", What::Stop), ("stop", What::Stop)] {
             if random.chance(self.weight(fault), 300) {
                 let at_ms = random.below(self.heal_ms);
                 let again_ms = at_ms + random.range(1..=3000);
                 self.act(at_ms, what);
                 self.act(again_ms, What::Restart);
+                let client = self.connect(&mut random, at_ms + 1, 1);
+                self.act(at_ms + 2, What::Send { client, text: Text::Lines { first: 0, count: 1, filling: 0 } });
                 let is_late = |act: &&Act| matches!(act.what, What::Connect { .. }) && act.at_ms > again_ms;
                 let late: Vec<_> = self.acts.iter().filter(is_late).filter_map(|act| act.what.client()).collect();
                 self.core.retain(|client| late.contains(client));
             }
         }
     }
+}
+
+/// The word in one of its spellings: the letters that are capital are the bits of the number.
+fn cased(word: &str, number: usize) -> String {
+    let letters = word.chars().enumerate();
+    letters.map(|(at, letter)| if number >> at & 1 == 1 { letter.to_ascii_uppercase() } else { letter }).collect()
 }
 
 fn usize_of(number: u64) -> usize {

@@ -1,13 +1,14 @@
 //! Runs a plan on a network: the real server, its clients, and the plan's faults at their times. What comes of it is a
 //! [`History`] for the judge.
 //!
-//! What happens when is decided here, once; what only a network can do is behind [`World`], of which there is one for each
+//! What happens when is decided here, once; what only a network can do is behind a trait, `World`, which has one form for each
 //! [`Kind`]. On simnet and turmoil time goes on only when everyone waits, and the same plan gives the same history.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher};
-use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -17,6 +18,7 @@ use unisono::limits::FOREVER;
 use self::client::{Newcomer, Recorder, Remote};
 use crate::history::{self, Event, Healed, History, Sample, ServerEvent};
 use crate::judge::{self, Facts, Violation};
+use crate::marks;
 use crate::network::Kind;
 use crate::network::simnet::PLANTED_PANIC;
 use crate::plan::{Plan, What};
@@ -56,6 +58,7 @@ const SAMPLED: Duration = Duration::from_millis(100);
 pub fn run(network: Kind, plan: &Plan) -> Outcome {
     watch_panics();
     PANICS.take();
+    let _watched = Watched::begin(plan.seed);
     let mut outcome = match network {
         Kind::Simnet => simnet::run(plan),
         Kind::Turmoil => turmoil::run(plan),
@@ -72,6 +75,44 @@ pub fn run(network: Kind, plan: &Plan) -> Outcome {
 /// Every law that it broke.
 pub fn judge(outcome: &Outcome) -> Result<judge::Order, Vec<Violation>> {
     judge::judge_with(&outcome.history, &outcome.facts)
+}
+
+/// No run takes so long, on however slow a machine: something in it goes round in circles.
+const RUN_MAX: Duration = Duration::from_secs(300);
+
+/// A run that is watched from another thread. One that never ends cannot be ended, so it ends the process, and says which
+/// it was.
+struct Watched(u64);
+
+static WATCHED: Mutex<BTreeMap<u64, (u64, std::time::Instant)>> = Mutex::new(BTreeMap::new());
+
+impl Watched {
+    fn begin(seed: u64) -> Self {
+        static ONCE: Once = Once::new();
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        ONCE.call_once(|| {
+            std::thread::spawn(|| {
+                loop {
+                    std::thread::sleep(Duration::from_secs(1));
+                    let watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let Some((seed, _)) = watched.values().find(|(_, since)| since.elapsed() > RUN_MAX) {
+                        eprintln!("seed {seed}: no lost wake: the run does not end");
+                        std::process::abort();
+                    }
+                }
+            });
+        });
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let mut watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.insert(number, (seed, std::time::Instant::now()));
+        Self(number)
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        WATCHED.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
 }
 
 /// Where two runs of the same plan begin to differ, if they do.
@@ -119,7 +160,7 @@ trait World {
     const IS_REAL_TIME: bool = false;
 
     /// Longer than the network takes to find out who has vanished.
-    const SETTLING: Duration = Duration::from_secs(100);
+    const SETTLING: Duration = Duration::from_secs(190);
 
     /// Lets time pass until then.
     async fn pass(&mut self, until: Duration);
@@ -211,6 +252,8 @@ struct Play<'a, W> {
     world: W,
     recorder: Recorder,
     people: BTreeMap<usize, Person>,
+    /// Whose connections were made to fail.
+    broken: Vec<usize>,
     /// Hosts that are held or halted, with all who come from there.
     stopped_hosts: BTreeSet<(Stop, u8)>,
     chores: BTreeMap<(u64, usize), Chore>,
@@ -232,6 +275,7 @@ impl<'a, W: World> Play<'a, W> {
             world,
             recorder,
             people: BTreeMap::new(),
+            broken: Vec::new(),
             stopped_hosts: BTreeSet::new(),
             chores: BTreeMap::new(),
             room: None,
@@ -254,7 +298,7 @@ impl<'a, W: World> Play<'a, W> {
         self.pass(self.jumped_ms + self.plan.heal_ms).await;
         let healed = self.heal().await;
         self.finish().await;
-        let (counts, trace) = self.world.finish().await;
+        let (mut counts, trace) = self.world.finish().await;
         let mut notes = std::mem::take(&mut *self.recorder.notes());
         notes.add_accepted(self.plan.clients());
         self.faults.append(&mut notes.faults);
@@ -262,6 +306,9 @@ impl<'a, W: World> Play<'a, W> {
         let records = notes.records;
         let history = History { rules, records, server: self.server, samples: self.samples, healed: Some(healed) };
         let facts = facts::of(self.plan, &history, &notes.blocked);
+        let is_long =
+            |span: &&(Duration, Duration)| span.1.saturating_sub(span.0) / 10 >= history.rules.limits.patience;
+        counts.insert(marks::DEMAND, facts.demand.iter().filter(is_long).count() as u64);
         let mut hasher = DefaultHasher::new();
         hasher.write_u64(trace);
         for record in &history.records {
@@ -437,6 +484,7 @@ impl<'a, W: World> Play<'a, W> {
             }
             What::WriteError { .. } | What::ReadError { .. } | What::Panic { .. } if self.world.inflict(what).await => {
                 person.lose(&self.recorder);
+                self.broken.push(client);
             }
             What::Freeze { .. } | What::FreezeDown { .. } if self.world.inflict(what).await => {
                 person.stop(Stop::Frozen, &self.recorder);
@@ -519,10 +567,15 @@ impl<'a, W: World> Play<'a, W> {
             core.push(client);
         }
         let limits = self.plan.rules.limits();
-        if limits.patience == FOREVER && limits.stall == FOREVER {
-            // Endless patience with who takes nothing is a room that stands still; that is what was asked for.
-            for client in self.people.keys().copied().filter(|client| !core.contains(client)).collect::<Vec<_>>() {
-                self.act(&What::ReadError { client }).await;
+        let holds_for_ever = limits.patience == FOREVER && limits.stall == FOREVER;
+        for person in self.people.values_mut().filter(|person| !core.contains(&person.client)) {
+            // Endless patience with who takes nothing is a room that stands still: that is what was asked for. And a write that was
+            // to fail may not have come.
+            if holds_for_ever || self.broken.contains(&person.client) {
+                let client = person.client;
+                if self.world.inflict(&What::ReadError { client }).await && !person.is_gone {
+                    person.lose(&self.recorder);
+                }
             }
         }
         let waits = [limits.stall, limits.patience].into_iter().filter(|limit| *limit != FOREVER).sum::<Duration>();
@@ -533,6 +586,8 @@ impl<'a, W: World> Play<'a, W> {
         } else {
             self.world.pass(end).await;
             self.sample();
+            // What is asked of the server next is asked later than that.
+            self.world.pass(end + Duration::from_millis(1)).await;
         }
         Healed { at, end, core }
     }

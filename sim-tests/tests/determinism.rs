@@ -6,39 +6,57 @@ use std::process::Command;
 
 use sim_tests::network::Kind;
 use sim_tests::plan::Plan;
-use sim_tests::run::{self, first_difference};
+use sim_tests::run::{self, Outcome, first_difference};
+use sim_tests::scenario::SCENARIOS;
 
-const NETWORKS: [(Kind, &str, u64); 2] = [(Kind::Simnet, "simnet", 60), (Kind::Turmoil, "turmoil", 15)];
+const SIMULATED: [Kind; 2] = [Kind::Simnet, Kind::Turmoil];
+
+/// Runs a plan twice; what came of it.
+fn twice(network: Kind, plan: &Plan, name: &str) -> Outcome {
+    let (first, second) = (run::run(network, plan), run::run(network, plan));
+    if let Some(difference) = first_difference(&first, &second) {
+        panic!("{name} on {}: {difference}", network.name());
+    }
+    first
+}
+
+/// What another process shows of a run is what this one has.
+fn elsewhere(network: Kind, here: &Outcome, arguments: &[&str]) {
+    let output = Command::new(env!("CARGO_BIN_EXE_sim-tests"))
+        .args(["--network", network.name()])
+        .args(arguments)
+        .output()
+        .expect("the binary was built for this test");
+    let there = String::from_utf8(output.stdout).expect("histories are shown as text");
+    let here = format!("{}trace {:016x}", here.history, here.trace);
+    // The plan comes first.
+    let behind = there.lines().count().saturating_sub(here.lines().count());
+    for (here, there) in here.lines().zip(there.lines().skip(behind)) {
+        assert_eq!(here, there, "{arguments:?}: the first event that differs");
+    }
+    assert!(there.trim_end().ends_with(&here), "{arguments:?}");
+}
 
 #[test]
-fn same_seed_gives_the_same_history() {
-    for (network, name, seeds) in NETWORKS {
+fn swarm_is_deterministic() {
+    for (network, seeds) in SIMULATED.into_iter().zip([60, 15]) {
         for seed in 0..seeds {
             let plan = Plan::draw_for(network, seed);
             assert_eq!(plan, Plan::draw_for(network, seed));
-            let (first, second) = (run::run(network, &plan), run::run(network, &plan));
-            if let Some(difference) = first_difference(&first, &second) {
-                panic!("seed {seed} on {name}: {difference}");
+            let outcome = twice(network, &plan, &format!("seed {seed}"));
+            if seed < 5 {
+                elsewhere(network, &outcome, &["--seed", &seed.to_string()]);
             }
         }
     }
 }
 
 #[test]
-fn another_process_gives_the_same_history() {
-    for (network, name, _) in NETWORKS {
-        for seed in 0..5 {
-            let here = run::run(network, &Plan::draw_for(network, seed));
-            let output = Command::new(env!("CARGO_BIN_EXE_sim-tests"))
-                .args(["--network", name, "--seed", &seed.to_string()])
-                .output()
-                .expect("the binary was built for this test");
-            let there = String::from_utf8(output.stdout).expect("histories are shown as text");
-            let here = format!("{}trace {:016x}\n", here.history, here.trace);
-            let lines = here.lines().zip(there.lines().skip(there.lines().count() - here.lines().count()));
-            for (here, there) in lines {
-                assert_eq!(here, there, "seed {seed} on {name}: the first event that differs");
-            }
+fn scenarios_are_deterministic() {
+    for scenario in SCENARIOS {
+        for &network in scenario.networks {
+            let outcome = twice(network, &scenario.plan(0, false), scenario.name);
+            elsewhere(network, &outcome, &["--scenario", scenario.name, "--seed", "0"]);
         }
     }
 }
@@ -51,10 +69,10 @@ fn unordered_iteration_is_noticed() {
         let [first, second] = [(); 2].map(|()| {
             let acts: HashSet<usize> = (0..plan.acts.len()).collect();
             let mut plan = plan.clone();
-            // All at once, in the order in which they come out of the set.
+            // Whole seconds at once, in the order in which they come out of the set.
             plan.acts = acts.into_iter().map(|act| plan.acts[act].clone()).collect();
-            plan.acts.sort_by_key(|act| act.at_ms / 1000);
             plan.acts.iter_mut().for_each(|act| act.at_ms = act.at_ms / 1000 * 1000);
+            plan.acts.sort_by_key(|act| act.at_ms);
             run::run(Kind::Simnet, &plan)
         });
         first_difference(&first, &second).is_some()

@@ -6,7 +6,6 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use clap::ValueEnum;
 use sim_tests::network::Kind;
 use sim_tests::plan::Plan;
 use sim_tests::run;
@@ -26,9 +25,9 @@ fn check(network: Kind, seed: u64) -> Vec<String> {
     let outcome = run::run(network, &Plan::draw_for(network, seed));
     let verdict = run::judge(&outcome);
     let broken = verdict.err().into_iter().flatten().map(|broken| broken.to_string());
-    let network = network.to_possible_value().expect("none is hidden").get_name().to_owned();
-    let replay =
-        |why| format!("{why}\n  replay: cargo run -p sim-tests --release -- --network {network} --seed {seed}");
+    let replay = |why| {
+        format!("{why}\n  replay: cargo run -p sim-tests --release -- --network {} --seed {seed}", network.name())
+    };
     outcome.faults.iter().cloned().chain(broken).map(replay).collect()
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use unisono::Limits;
 
 use super::view::{Life, View};
-use super::{KEEPALIVE, READ_BYTES, SLACK, Violation};
+use super::{READ_BYTES, SLACK, Violation, found_out_within};
 use crate::history::{History, Sample};
 
 /// More than any departure takes: the longest WHO and the words.
@@ -104,7 +104,7 @@ fn check_quiet(
         let is_going = view.left().or(view.gone()).is_some_and(|at| at <= sample.at);
         core.contains(&view.client) && view.is_welcomed && !is_going && !view.is_late
     };
-    let bound = KEEPALIVE.max(history.rules.limits.stall).saturating_add(SLACK);
+    let bound = found_out_within(&history.rules.limits).saturating_add(SLACK);
     let is_gone = |view: &&View| {
         let vanished = view.reset.or(view.received_error).map(|at| at.saturating_add(bound));
         [view.received_end, vanished].into_iter().flatten().any(|at| at <= sample.at)

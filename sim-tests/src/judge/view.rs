@@ -160,7 +160,7 @@ impl View {
                 Event::Connected { .. } | Event::Refused => {}
             }
         }
-        view.input = Input::of(&sent, view.sent_end.or(dropped), &history.rules);
+        view.input = Input::of(&sent, view.sent_end.or(dropped), view.gone(), &history.rules);
         view.read(&reads, history, wrong);
         Some(view)
     }
@@ -321,7 +321,8 @@ impl View {
     }
 }
 
-fn most_of(limit: Duration) -> Duration {
+/// Three quarters.
+pub(super) fn most_of(limit: Duration) -> Duration {
     limit.checked_mul(3).map_or(limit, |limit| limit / 4)
 }
 

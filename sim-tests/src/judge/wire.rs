@@ -36,23 +36,37 @@ pub(super) struct Input {
     pub(super) quit: Option<Duration>,
     /// What was never ended: no part of the acts.
     pub(super) partial: Option<Vec<u8>>,
+    /// The longest time from the first byte of a line to its last, or to the connection's end.
+    pub(super) slowest_line: Duration,
 }
 
 impl Input {
     /// The meaning of chunks that were sent at these times. The unended line counts only if the input `ended`.
-    pub(super) fn of(chunks: &[(Duration, &[u8])], ended: Option<Duration>, rules: &Rules) -> Self {
+    pub(super) fn of(
+        chunks: &[(Duration, &[u8])],
+        ended: Option<Duration>,
+        gone: Option<Duration>,
+        rules: &Rules,
+    ) -> Self {
         let mut input = Self::default();
+        let mut began = None;
         let mut line: Vec<u8> = Vec::new();
         let mut is_first = true;
         for (at, chunk) in chunks {
             for part in chunk.split_inclusive(|byte| *byte == b'\n') {
                 line.extend_from_slice(part);
+                let since = at.saturating_sub(*began.get_or_insert(*at));
+                input.slowest_line = input.slowest_line.max(since);
                 if line.last() == Some(&b'\n') {
                     line.pop();
                     input.push(*at, without_mark(&line, &mut is_first, rules.wire), rules);
                     line.clear();
+                    began = None;
                 }
             }
+        }
+        if let (Some(began), Some(gone)) = (began, gone) {
+            input.slowest_line = input.slowest_line.max(gone.saturating_sub(began));
         }
         let rest = without_mark(&line, &mut is_first, rules.wire);
         if !rest.is_empty() {

@@ -208,7 +208,7 @@ impl Network {
         let now = Handle::try_current().ok().map(|_| self.0.epoch.elapsed());
         let mut guard = self.0.lock();
         let State { world, driver } = &mut *guard;
-        world.now = world.now.max(now.unwrap_or_default());
+        world.ask(now.unwrap_or_default());
         let result = act(world);
         let wakes = std::mem::take(&mut world.wakes);
         let trash = std::mem::take(&mut world.trash);

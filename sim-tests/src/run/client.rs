@@ -156,15 +156,23 @@ struct Control {
     paused: bool,
     /// Bytes that it reads though paused.
     sip_bytes: usize,
-    /// Its process does not run.
-    is_halted: bool,
-    /// It is to break its connection.
-    breaks: bool,
-    /// The run is over.
-    is_over: bool,
+    state: State,
     /// The next line that comes is lost: what no network may do.
     loses_a_line: bool,
     waker: Option<Waker>,
+}
+
+/// What becomes of a client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Runs,
+    /// Its process does nothing for now, or for ever.
+    IsHalted,
+    /// It is to break its connection.
+    Breaks,
+    /// The run is over.
+    IsOver,
 }
 
 impl Remote {
@@ -207,11 +215,16 @@ impl Remote {
 
     /// Does nothing at all any more, or again.
     pub(super) fn halt(&self, is_halted: bool) {
-        self.tell(|control| control.is_halted = is_halted);
+        let (from, to) = if is_halted { (State::Runs, State::IsHalted) } else { (State::IsHalted, State::Runs) };
+        self.tell(|control| {
+            if control.state == from {
+                control.state = to;
+            }
+        });
     }
 
     pub(super) fn break_off(&self) {
-        self.tell(|control| control.breaks = true);
+        self.tell(|control| control.state = State::Breaks);
     }
 
     pub(super) fn lose_a_line(&self) {
@@ -219,7 +232,7 @@ impl Remote {
     }
 
     pub(super) fn finish(&self) {
-        self.tell(|control| control.is_over = true);
+        self.tell(|control| control.state = State::IsOver);
     }
 
     /// The state, which will wake this task when it changes.
@@ -336,19 +349,20 @@ struct Tap<S: Breakable> {
 impl<S: Breakable> Tap<S> {
     /// The stream, if it may be touched now, and what the remote says of reading.
     fn poll_stream(&mut self, cx: &Context<'_>) -> Poll<io::Result<Pin<&mut S>>> {
-        let control = self.remote.watch(cx);
-        let (breaks, is_over, is_halted) = (control.breaks, control.is_over, control.is_halted);
-        drop(control);
-        if breaks && let Some(stream) = self.stream.take() {
-            let event = stream.break_off();
-            self.record_end(event);
-        }
-        if is_over {
-            self.is_done = true;
-            self.stream = None;
-        }
-        if is_halted && self.stream.is_some() {
-            return Poll::Pending;
+        let state = self.remote.watch(cx).state;
+        match state {
+            State::Runs => {}
+            State::IsHalted => return Poll::Pending,
+            State::Breaks => {
+                if let Some(stream) = self.stream.take() {
+                    let event = stream.break_off();
+                    self.record_end(event);
+                }
+            }
+            State::IsOver => {
+                self.is_done = true;
+                self.stream = None;
+            }
         }
         Poll::Ready(self.stream.as_mut().map(Pin::new).ok_or_else(|| ErrorKind::NotConnected.into()))
     }

@@ -1,12 +1,12 @@
 //! What a run knows beside its history: who had something to say, and who read well enough.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::client::Blocked;
 use crate::history::{Client, Event, History, ServerEvent};
 use crate::judge::Facts;
-use crate::plan::{Plan, What};
+use crate::plan::{Plan, Text, What};
 
 /// What a server's own buffers hold beside the network's.
 const OWN_BUFFERS_BYTES: usize = 64 * 1024;
@@ -91,12 +91,27 @@ fn steady(plan: &Plan) -> Vec<Client> {
         What::Slow { bytes, every_ms, .. } => {
             (bytes as u64 * patience_ms) < 2 * plan.rules.backlog_bytes as u64 * every_ms
         }
-        What::Pause { .. } | What::Freeze { .. } | What::FreezeDown { .. } => true,
-        What::Hold { .. } | What::HoldDown { .. } | What::PauseHost { .. } | What::VanishHost { .. } => true,
+        What::Pause { .. } | What::Freeze { .. } | What::FreezeDown { .. } | What::Hold { .. } => true,
+        _ => matches!(what, What::HoldDown { .. } | What::PauseHost { .. } | What::VanishHost { .. }),
+    };
+    let slow = plan.acts.iter().filter_map(|act| match act.what {
+        What::Slow { client, .. } => Some(client),
+        _ => None,
+    });
+    let slow: BTreeSet<Client> = slow.collect();
+    // Who is told much besides drains less of the room.
+    let is_told = |what: &What| match what {
+        What::Send { client, text } | What::Drip { client, text, .. } if slow.contains(client) => match text {
+            Text::Lines { .. } => {
+                let bytes = text.bytes(*client);
+                bytes.split(|byte| *byte == b'\n').any(|line| line.len() > plan.rules.line_bytes_max)
+            }
+            text => matches!(text, Text::Partial { .. } | Text::Command(_)),
+        },
         _ => false,
     };
-    let (clients, hosts): (Vec<_>, Vec<_>) =
-        plan.acts.iter().filter(|act| is_too_slow(&act.what)).map(|act| (act.what.client(), act.what.host())).unzip();
+    let unsteady = plan.acts.iter().filter(|act| is_too_slow(&act.what) || is_told(&act.what));
+    let (clients, hosts): (Vec<_>, Vec<_>) = unsteady.map(|act| (act.what.client(), act.what.host())).unzip();
     let came = plan.acts.iter().filter_map(|act| match act.what {
         What::Connect { client, host, .. } => Some((client, host)),
         _ => None,

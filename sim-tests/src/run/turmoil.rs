@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use turmoil::Sim;
 use turmoil::net::TcpStream;
 use unisono::{Room, server};
@@ -46,6 +47,8 @@ pub(super) fn run(plan: &Plan) -> Outcome {
 #[derive(Default)]
 struct Desk {
     start: Option<(Room, oneshot::Receiver<()>)>,
+    /// Dropped, it ends the server at once.
+    power: Option<oneshot::Sender<()>>,
     ended: Option<Result<(), String>>,
 }
 
@@ -57,7 +60,7 @@ struct TurmoilWorld {
     faults: Faults,
     desk: Arc<Mutex<Desk>>,
     is_first_life: bool,
-    hosts: BTreeMap<u8, mpsc::UnboundedSender<Newcomer>>,
+    hosts: BTreeMap<u8, mpsc::UnboundedSender<Message>>,
     clients: BTreeMap<Client, u8>,
     broken: Option<String>,
 }
@@ -91,10 +94,10 @@ impl TurmoilWorld {
         let noting = recorder.clone();
         sim.host(SERVER, move || serve(Arc::clone(&at_desk), for_server.clone(), noting.clone()));
         let hosts = (1..=plan.hosts()).map(|host| {
-            let (newcomers, coming) = mpsc::unbounded_channel();
-            let coming = Arc::new(tokio::sync::Mutex::new(coming));
-            sim.host(name(host), move || live(Arc::clone(&coming)));
-            (host, newcomers)
+            let (tell, told) = mpsc::unbounded_channel();
+            let told = Arc::new(tokio::sync::Mutex::new(told));
+            sim.host(name(host), move || live(Arc::clone(&told)));
+            (host, tell)
         });
         let hosts = hosts.collect();
         let clients = BTreeMap::new();
@@ -116,22 +119,44 @@ impl TurmoilWorld {
 
 /// The server's host.
 async fn serve(desk: Arc<Mutex<Desk>>, faults: Faults, recorder: Recorder) -> turmoil::Result {
-    let start = desk.lock().unwrap_or_else(PoisonError::into_inner).start.take();
+    let (power, cut) = oneshot::channel();
+    let start = {
+        let mut desk = desk.lock().unwrap_or_else(PoisonError::into_inner);
+        desk.power = Some(power);
+        desk.start.take()
+    };
     let Some((room, stop)) = start else { return Ok(()) };
     let listener = Noting { inner: FaultyListener::new(Turmoil::bind(PORT).await?, faults), recorder };
-    let ended = server::run(vec![listener], room, async { drop(stop.await) }).await;
-    desk.lock().unwrap_or_else(PoisonError::into_inner).ended = Some(ended.map_err(|error| error.to_string()));
+    tokio::select! {
+        biased;
+        _ = cut => {}
+        ended = server::run(vec![listener], room, async { drop(stop.await) }) => {
+            let ended = ended.map_err(|error| error.to_string());
+            desk.lock().unwrap_or_else(PoisonError::into_inner).ended = Some(ended);
+        }
+    }
     Ok(())
 }
 
-/// A host of clients. When it crashes its tasks are dropped, and who comes later is taken up by its next life.
-async fn live(coming: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Newcomer>>>) -> turmoil::Result {
-    while let Some(newcomer) = coming.lock().await.recv().await {
-        let _detached = tokio::task::spawn_local(newcomer.live(async {
-            let stream = TcpStream::connect((SERVER, PORT)).await?;
-            let address = stream.local_addr()?;
-            Ok((stream, address))
-        }));
+/// What a host of clients is told.
+enum Message {
+    Comes(Newcomer),
+    /// Every process of it is killed, in the order in which they came.
+    Crashes,
+}
+
+/// A host of clients. Who comes when it has crashed is taken up by its next life.
+async fn live(messages: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Message>>>) -> turmoil::Result {
+    let mut clients = JoinSet::new();
+    while let Some(message) = messages.lock().await.recv().await {
+        match message {
+            Message::Comes(newcomer) => drop(clients.spawn_local(newcomer.live(async {
+                let stream = TcpStream::connect((SERVER, PORT)).await?;
+                let address = stream.local_addr()?;
+                Ok((stream, address))
+            }))),
+            Message::Crashes => clients.shutdown().await,
+        }
     }
     Ok(())
 }
@@ -147,7 +172,7 @@ impl World for TurmoilWorld {
     }
 
     fn start(&mut self, room: Room, stop: oneshot::Receiver<()>) {
-        *self.desk() = Desk { start: Some((room, stop)), ended: None };
+        *self.desk() = Desk { start: Some((room, stop)), power: None, ended: None };
         if !std::mem::take(&mut self.is_first_life) {
             self.sim.bounce(SERVER);
         }
@@ -166,13 +191,16 @@ impl World for TurmoilWorld {
     }
 
     async fn crash(&mut self) {
+        // A runtime that is dropped drops its tasks in an order that is not the same in every run: so they go first.
+        drop(self.desk().power.take());
+        self.step();
         self.sim.crash(SERVER);
     }
 
     fn connect(&mut self, host: u8, newcomer: Newcomer) {
         self.clients.insert(newcomer.client, host);
         // The host's receiver lives as long as the simulation.
-        let _received = self.hosts[&host].send(newcomer);
+        let _received = self.hosts[&host].send(Message::Comes(newcomer));
     }
 
     fn is_there(&self, client: Client) -> bool {
@@ -200,6 +228,8 @@ impl World for TurmoilWorld {
                 self.sim.set_link_latency(name(*host), SERVER, Duration::from_millis(*most_ms).max(self.tick));
             }
             What::CrashHost { host } => {
+                let _received = self.hosts[host].send(Message::Crashes);
+                self.step();
                 self.sim.crash(name(*host));
                 self.sim.bounce(name(*host));
                 self.clients.retain(|_, of| of != host);

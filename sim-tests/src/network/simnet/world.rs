@@ -166,10 +166,15 @@ struct Queue {
     acceptor: Option<Waker>,
 }
 
+/// Many times what the busiest of plans asks in one instant.
+const ASKED_MAX: u64 = 20_000_000;
+
 /// A whole network.
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) now: Duration,
+    /// How often anything has been asked of the network since time last went on.
+    asked: u64,
     pub(super) trace: Trace,
     /// Whom to wake once the lock is released.
     pub(super) wakes: Vec<Waker>,
@@ -196,6 +201,7 @@ impl World {
     pub(super) fn new(seed: u64) -> Self {
         Self {
             now: Duration::ZERO,
+            asked: 0,
             trace: Trace::default(),
             wakes: Vec::new(),
             trash: Vec::new(),
@@ -214,6 +220,23 @@ impl World {
             frozen: BTreeSet::new(),
             isolated: BTreeSet::new(),
             vanished: BTreeSet::new(),
+        }
+    }
+
+    /// Somebody asks something of the network at this time.
+    ///
+    /// # Panics
+    ///
+    /// When time has stood still for so long that somebody must be going round in circles: then the one that asks is likely it.
+    pub(super) fn ask(&mut self, now: Duration) {
+        if now > self.now {
+            self.now = now;
+            self.asked = 0;
+        }
+        self.asked += 1;
+        if self.asked > ASKED_MAX {
+            self.asked = 0;
+            panic!("livelock: the network was asked {ASKED_MAX} things while no time passed");
         }
     }
 
