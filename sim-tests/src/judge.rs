@@ -95,6 +95,8 @@ impl fmt::Display for Law {
 /// - `let-go-only-when-full`: a reader is let go only when the room is full, and never with endless patience.
 /// - `backlog-is-bounded`: the room holds at most B, a segment, two turns and the departures.
 /// - `partial-lines-are-bounded`: partial lines take at most their total and one read.
+/// - `awake-readers-are-told-at-once`: who reads all the time, over links that take none, has each line as soon as anybody.
+/// - `parked-senders-are-woken`: nobody waits for the room to take its lines while the room has space.
 /// - `quiet-readers-have-everything`: at the quiet end each of the core has been welcomed, and has all up to the head or its end.
 /// - `quiet-senders-have-said-everything`: at the quiet end all that the core had sent is said.
 /// - `quiet-room-holds-nothing`: at the quiet end nobody has anything still to read.
@@ -129,6 +131,8 @@ pub const INVARIANTS: &[(&str, Law)] = &[
     ("let-go-only-when-full", Law::BoundedPatience),
     ("backlog-is-bounded", Law::BoundedMemory),
     ("partial-lines-are-bounded", Law::BoundedMemory),
+    ("awake-readers-are-told-at-once", Law::NoLostWake),
+    ("parked-senders-are-woken", Law::NoLostWake),
     ("quiet-readers-have-everything", Law::NoLostWake),
     ("quiet-senders-have-said-everything", Law::NoLostWake),
     ("quiet-room-holds-nothing", Law::NoLostWake),
@@ -162,6 +166,8 @@ pub struct Facts {
     pub demand: Vec<(Duration, Duration)>,
     /// Whose connections drained at B per P or faster all the time.
     pub steady: Vec<Client>,
+    /// Who read all the time, and whose connections took no time at all.
+    pub awake: Vec<Client>,
     /// Of whose [reset](crate::history::Event::Reset) the server learns at once: no partition stood between. Of others it
     /// learns by keepalive or the stall limit, so that the quiet end must be long before their ghosts can be told.
     pub told_at_once: Vec<Client>,
@@ -171,7 +177,13 @@ pub struct Facts {
 
 impl Default for Facts {
     fn default() -> Self {
-        Self { demand: Vec::new(), steady: Vec::new(), told_at_once: Vec::new(), buffers_bytes: 16 * 1024 * 1024 }
+        Self {
+            demand: Vec::new(),
+            steady: Vec::new(),
+            awake: Vec::new(),
+            told_at_once: Vec::new(),
+            buffers_bytes: 16 * 1024 * 1024,
+        }
     }
 }
 
@@ -230,6 +242,10 @@ pub struct Order {
     /// Every place of it.
     pub entries: Vec<Entry>,
 }
+
+/// What may pass between two readers' having a line, or between there being space and somebody's taking it, when nothing
+/// takes time: nothing but what clocks are counted in.
+const AT_ONCE: Duration = Duration::from_millis(10);
 
 /// What one read may hold beyond a total.
 const READ_BYTES: usize = 16 * 1024;
@@ -332,6 +348,7 @@ impl Case<'_> {
         for told in &told {
             self.check_departures(told, wrong);
             self.check_let_go(told, wrong);
+            self.check_awake(told, wrong);
         }
         self.check_causes(&told, wrong);
         self.check_quiet(&told, wrong);
@@ -423,6 +440,23 @@ impl Case<'_> {
             if let Some(run) = view.runs.first().filter(|_| self.facts.steady.contains(&view.client)) {
                 let blame = Violation::of("steady-readers-miss-nothing", &[view.client]).at(run.at);
                 wrong.push(blame.because(format!("it missed {} lines", run.lines)));
+            }
+        }
+    }
+
+    /// Who is awake has every line when the first has it.
+    fn check_awake(&self, told: &Told, wrong: &mut Vec<Violation>) {
+        for (&number, begin) in &told.part.begins {
+            let view = &self.views[number];
+            if !self.facts.awake.contains(&view.client) {
+                continue;
+            }
+            let first = |line: &view::Line| told.part.slot(begin + line.place).map_or(line.at, |slot| slot.first);
+            let late = view.lines.iter().find(|line| line.at.saturating_sub(first(line)) > AT_ONCE);
+            if let Some(line) = late {
+                let late = line.at.saturating_sub(first(line));
+                let blame = Violation::of("awake-readers-are-told-at-once", &[view.client]).at(line.at);
+                wrong.push(blame.line(view.text(line)).because(format!("it had it {late:?} later than another")));
             }
         }
     }

@@ -78,7 +78,12 @@ pub fn judge(outcome: &Outcome) -> Result<judge::Order, Vec<Violation>> {
 }
 
 /// No run takes so long, on however slow a machine: something in it goes round in circles.
-const RUN_MAX: Duration = Duration::from_secs(300);
+static RUN_SECONDS_MAX: AtomicU64 = AtomicU64::new(300);
+
+/// How long a run may take before it is held to go round in circles, and the process ends. 300 s unless set.
+pub fn set_run_seconds_max(seconds: u64) {
+    RUN_SECONDS_MAX.store(seconds, Ordering::Relaxed);
+}
 
 /// A run that is watched from another thread. One that never ends cannot be ended, so it ends the process, and says which
 /// it was.
@@ -95,9 +100,10 @@ impl Watched {
                 loop {
                     std::thread::sleep(Duration::from_secs(1));
                     let watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
-                    if let Some((seed, _)) = watched.values().find(|(_, since)| since.elapsed() > RUN_MAX) {
-                        eprintln!("seed {seed}: no lost wake: the run does not end");
-                        std::process::abort();
+                    let limit = Duration::from_secs(RUN_SECONDS_MAX.load(Ordering::Relaxed));
+                    if let Some((seed, _)) = watched.values().find(|(_, since)| since.elapsed() > limit) {
+                        println!("seed {seed}: no lost wake: the-run-does-not-end: after {limit:?} it goes on");
+                        std::process::exit(1);
                     }
                 }
             });
@@ -562,8 +568,8 @@ impl<'a, W: World> Play<'a, W> {
             self.act(&What::ResumeHost { host }).await;
             self.act(&What::Thaw { client }).await;
             self.act(&What::Resume { client }).await;
-            // Whatever line it was amid ends here.
-            self.people[&client].remote.send(b"\n");
+            // Whatever line it was amid ends here. The others say nothing: it would wake whoever was forgotten.
+            self.people[&client].remote.end_line();
             core.push(client);
         }
         let limits = self.plan.rules.limits();

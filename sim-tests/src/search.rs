@@ -56,6 +56,9 @@ struct Arguments {
     /// Runs each plan twice, and wants the same history
     #[arg(long)]
     determinism: bool,
+    /// A run that takes longer goes round in circles
+    #[arg(long, value_name = "S", default_value_t = 300)]
+    run_seconds: u64,
     /// Lets the network lose a line, which must be found: this has to fail
     #[arg(long)]
     canary: bool,
@@ -92,6 +95,7 @@ fn scenario(name: &str) -> Result<&'static Scenario, String> {
 
 pub(super) fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    run::set_run_seconds_max(arguments.run_seconds);
     let is_kept = match (&arguments.what.seed, &arguments.what.capsule) {
         (Some(seed), _) => arguments.replay(arguments.network, &arguments.plan(*seed)),
         (None, Some(path)) => match Capsule::load(path) {

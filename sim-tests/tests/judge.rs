@@ -724,7 +724,27 @@ fn number_cases() -> Vec<(&'static str, Vec<Doctored>)> {
 }
 
 fn quiet_cases() -> Vec<(&'static str, Vec<Doctored>)> {
+    let asleep = |client| {
+        let mut tape = company();
+        tape.pause(client);
+        tape.say(5, "#5.1");
+        tape.wait(Duration::from_millis(100));
+        tape.resume(client);
+        (tape.done(), Facts { awake: vec![client], ..Facts::default() })
+    };
+    let parked = |held_bytes| {
+        let mut tape = company();
+        for _ in 0..2 {
+            tape.sample();
+            let sample = tape.history.samples.last_mut().expect("just taken");
+            (sample.said_bytes, sample.held_bytes, sample.senders_parked) = (9, held_bytes, 1);
+            tape.wait(Duration::from_millis(100));
+        }
+        plainly(tape.done())
+    };
     vec![
+        ("awake-readers-are-told-at-once", vec![asleep(0), asleep(1), asleep(2)]),
+        ("parked-senders-are-woken", vec![parked(0), parked(500), parked(1199)]),
         (
             "quiet-readers-have-everything",
             vec![
@@ -1004,7 +1024,8 @@ fn good_numbers_are_accepted() {
         (sample.said_bytes, sample.held_bytes) = (said_bytes, 70_000);
     }
     assert_eq!(judge_patience(&tape.history, &[(Duration::ZERO, tape.now)]), []);
-    let facts = Facts { demand: vec![(Duration::ZERO, tape.now)], steady: vec![0, 1, 2], ..Facts::default() };
+    let (steady, awake) = (vec![0, 1, 2], vec![0, 1, 2, 3]);
+    let facts = Facts { demand: vec![(Duration::ZERO, tape.now)], steady, awake, ..Facts::default() };
     let mut history = tape.history;
     history.rules.limits.backlog_bytes = 60_000;
     history.rules.limits.line_bytes_max = 5_000;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use unisono::Limits;
 
 use super::view::{Life, View};
-use super::{READ_BYTES, SLACK, Violation, found_out_within};
+use super::{AT_ONCE, READ_BYTES, SLACK, Violation, found_out_within};
 use crate::history::{History, Sample};
 
 /// More than any departure takes: the longest WHO and the words.
@@ -45,6 +45,9 @@ pub fn judge_patience(history: &History, demand: &[(Duration, Duration)]) -> Vec
 }
 
 pub(super) fn check_samples(history: &History, lives: &[Life], views: &[View], wrong: &mut Vec<Violation>) {
+    for pair in history.samples.windows(2) {
+        check_parked(history, lives, &pair[0], &pair[1], wrong);
+    }
     for sample in &history.samples {
         check_bounds(history, lives, views, sample, wrong);
     }
@@ -64,6 +67,19 @@ pub(super) fn check_samples(history: &History, lives: &[Life], views: &[View], w
                 format!("{members} members, {seats} seats, {partial} bytes of partial lines and {held} held remain");
             wrong.push(Violation::of("nothing-is-left", &[]).at(sample.at).because(detail));
         }
+    }
+}
+
+/// A sender is parked for want of space, and wakes when there is some.
+fn check_parked(history: &History, lives: &[Life], before: &Sample, after: &Sample, wrong: &mut Vec<Violation>) {
+    let number = Life::of(lives, before.at);
+    let is_over = lives[number].over().is_some_and(|over| over <= after.at);
+    let is_still = before.said_bytes == after.said_bytes && after.at.saturating_sub(before.at) > AT_ONCE;
+    let has_space = before.held_bytes.max(after.held_bytes) < history.rules.limits.backlog_bytes;
+    let parked = before.senders_parked.min(after.senders_parked);
+    if parked > 0 && is_still && has_space && !is_over && number == Life::of(lives, after.at) {
+        let detail = format!("{parked} senders wait, and {} bytes are held", after.held_bytes);
+        wrong.push(Violation::of("parked-senders-are-woken", &[]).at(after.at).because(detail));
     }
 }
 

@@ -148,9 +148,12 @@ pub(super) trait Breakable: AsyncRead + AsyncWrite + Unpin {
 pub(super) struct Remote(Arc<Mutex<Control>>);
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is told and asked by itself")]
 struct Control {
     /// What it is to say next.
     input: VecDeque<u8>,
+    /// The last of it is no line feed.
+    is_amid_line: bool,
     /// Its input ends when all of that is sent.
     ends: bool,
     paused: bool,
@@ -196,8 +199,17 @@ impl Remote {
         self.tell(|control| {
             if !control.ends {
                 control.input.extend(bytes);
+                control.is_amid_line = bytes.last().map_or(control.is_amid_line, |last| *last != b'\n');
             }
         });
+    }
+
+    /// Ends the line that it is amid, if it is.
+    pub(super) fn end_line(&self) {
+        let is_amid_line = self.lock().is_amid_line;
+        if is_amid_line {
+            self.send(b"\n");
+        }
     }
 
     pub(super) fn end(&self) {

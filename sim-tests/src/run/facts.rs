@@ -18,6 +18,7 @@ pub(super) fn of(plan: &Plan, history: &History, blocked: &[Blocked]) -> Facts {
     Facts {
         demand: if is_instant { demand(history, blocked) } else { Vec::new() },
         steady: if is_instant { steady(plan) } else { Vec::new() },
+        awake: if is_instant { awake(plan) } else { Vec::new() },
         told_at_once: Vec::new(),
         buffers_bytes: plan.links.send_bytes + plan.links.receive_bytes + OWN_BUFFERS_BYTES,
     }
@@ -112,10 +113,34 @@ fn steady(plan: &Plan) -> Vec<Client> {
     };
     let unsteady = plan.acts.iter().filter(|act| is_too_slow(&act.what) || is_told(&act.what));
     let (clients, hosts): (Vec<_>, Vec<_>) = unsteady.map(|act| (act.what.client(), act.what.host())).unzip();
+    all_but(plan, &clients, &hosts)
+}
+
+/// Who reads all the time.
+fn awake(plan: &Plan) -> Vec<Client> {
+    let sleeps = |what: &What| {
+        matches!(
+            what,
+            What::Pause { .. }
+                | What::Slow { .. }
+                | What::Freeze { .. }
+                | What::FreezeDown { .. }
+                | What::Hold { .. }
+                | What::HoldDown { .. }
+                | What::PauseHost { .. }
+                | What::VanishHost { .. }
+        )
+    };
+    let asleep = plan.acts.iter().filter(|act| sleeps(&act.what));
+    let (clients, hosts): (Vec<_>, Vec<_>) = asleep.map(|act| (act.what.client(), act.what.host())).unzip();
+    all_but(plan, &clients, &hosts)
+}
+
+fn all_but(plan: &Plan, clients: &[Option<Client>], hosts: &[Option<u8>]) -> Vec<Client> {
     let came = plan.acts.iter().filter_map(|act| match act.what {
         What::Connect { client, host, .. } => Some((client, host)),
         _ => None,
     });
-    let steady = came.filter(|(client, host)| !clients.contains(&Some(*client)) && !hosts.contains(&Some(*host)));
-    steady.map(|(client, _)| client).collect()
+    let others = came.filter(|(client, host)| !clients.contains(&Some(*client)) && !hosts.contains(&Some(*host)));
+    others.map(|(client, _)| client).collect()
 }
