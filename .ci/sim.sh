@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
-# Proves the laws over simulated networks: the real server and the real client, every delay drawn from a seed.
-# Arguments go to `cargo test`.
+# Searches for broken laws over simulated networks, for as long as one likes: fresh seeds on simnet, then on turmoil, each for
+# SIM_MINUTES (10). What breaks is shrunk and kept in target/capsules. Arguments go to the search.
+#
+# `cargo test -p sim-tests` is the short form, with seeds that are always the same.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-cargo test -p sim-tests "$@"
+for network in simnet turmoil; do
+    cargo run --release -p sim-tests -- --network "$network" --minutes "${SIM_MINUTES:-10}" --shrink "$@"
+done

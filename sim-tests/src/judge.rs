@@ -90,6 +90,7 @@ impl fmt::Display for Law {
 /// - `all-is-said-before-the-end`: after a clean end of input or `/quit`, all lines before it are said before the departure.
 /// - `end-is-the-departure`: a stream that ends cleanly ends at its own departure: everything before it, nothing after.
 /// - `no-end-without-cause`: the server ends no stream of a member that did not end its input, stall or dawdle.
+/// - `all-is-flushed-at-the-end`: who is awake when the server is asked to end gets all that was said.
 /// - `room-moves-on`: while there is demand, the room takes at least (T/P - 1) x B, to within an eighth.
 /// - `steady-readers-miss-nothing`: whose connection drains at B per P or faster is never let go.
 /// - `let-go-only-when-full`: a reader is let go only when the room is full, and never with endless patience.
@@ -101,6 +102,7 @@ impl fmt::Display for Law {
 /// - `quiet-senders-have-said-everything`: at the quiet end all that the core had sent is said.
 /// - `quiet-room-holds-nothing`: at the quiet end nobody has anything still to read.
 /// - `the-gone-have-departed`: whose connection is over has departed within the bounds of keepalive and stall.
+/// - `departures-never-wait`: a reset of which the server learns at once is told within its probe's second.
 /// - `the-stalled-are-closed`: who takes nothing for the stall limit with much due to it has departed.
 /// - `tally-counts-who-is-there`: at the quiet end the room counts as members those who are.
 /// - `nothing-is-left`: when the server has ended there are no members, seats, bytes held or partial lines.
@@ -126,6 +128,7 @@ pub const INVARIANTS: &[(&str, Law)] = &[
     ("all-is-said-before-the-end", Law::EchoIsReceipt),
     ("end-is-the-departure", Law::EchoIsReceipt),
     ("no-end-without-cause", Law::EchoIsReceipt),
+    ("all-is-flushed-at-the-end", Law::EchoIsReceipt),
     ("room-moves-on", Law::BoundedPatience),
     ("steady-readers-miss-nothing", Law::BoundedPatience),
     ("let-go-only-when-full", Law::BoundedPatience),
@@ -137,6 +140,7 @@ pub const INVARIANTS: &[(&str, Law)] = &[
     ("quiet-senders-have-said-everything", Law::NoLostWake),
     ("quiet-room-holds-nothing", Law::NoLostWake),
     ("the-gone-have-departed", Law::NothingLeftBehind),
+    ("departures-never-wait", Law::NothingLeftBehind),
     ("the-stalled-are-closed", Law::NothingLeftBehind),
     ("tally-counts-who-is-there", Law::NothingLeftBehind),
     ("nothing-is-left", Law::NothingLeftBehind),
@@ -349,6 +353,7 @@ impl Case<'_> {
             self.check_departures(told, wrong);
             self.check_let_go(told, wrong);
             self.check_awake(told, wrong);
+            self.check_resets(told, wrong);
         }
         self.check_causes(&told, wrong);
         self.check_quiet(&told, wrong);
@@ -457,6 +462,34 @@ impl Case<'_> {
                 let late = line.at.saturating_sub(first(line));
                 let blame = Violation::of("awake-readers-are-told-at-once", &[view.client]).at(line.at);
                 wrong.push(blame.line(view.text(line)).because(format!("it had it {late:?} later than another")));
+            }
+            let (Some(stopping), Some(ended)) = (self.life.stopping, view.received_end) else { continue };
+            let is_whole = view.is_welcomed && view.left().is_none() && !view.is_broken() && !view.is_late;
+            let missing = told.part.head(Duration::MAX) - (begin + view.len());
+            if ended >= stopping && is_whole && missing > 0 && self.history.rules.limits.grace > AT_ONCE {
+                let blame = Violation::of("all-is-flushed-at-the-end", &[view.client]).at(ended);
+                wrong.push(blame.because(format!("its stream ended {missing} lines before the last")));
+            }
+        }
+    }
+
+    /// A departure never waits: a reset is noticed at the latest when the connection is probed, and told at once.
+    fn check_resets(&self, told: &Told, wrong: &mut Vec<Violation>) {
+        for (&number, &(step, at)) in &told.story.departed {
+            let view = &self.views[number];
+            let Some(reset) = view.reset.filter(|_| self.facts.told_at_once.contains(&view.client)) else { continue };
+            let by = reset.saturating_add(unisono::limits::PROBE).saturating_add(AT_ONCE);
+            let place = told.place(step);
+            let is_witness = |(other, begin): (&usize, &i64)| {
+                let witness = &self.views[*other];
+                let sees_it = self.facts.awake.contains(&witness.client) && *begin <= place;
+                sees_it && witness.connected <= reset && witness.left().or(witness.gone()).is_none_or(|left| left > by)
+            };
+            let is_over = self.life.over().is_some_and(|over| over <= by);
+            if at > by && !is_over && told.part.begins.iter().any(is_witness) {
+                let late = at.saturating_sub(reset);
+                let blame = Violation::of("departures-never-wait", &[view.client]).at(at);
+                wrong.push(blame.because(format!("it was told {late:?} after the connection was reset")));
             }
         }
     }

@@ -743,7 +743,30 @@ fn quiet_cases() -> Vec<(&'static str, Vec<Doctored>)> {
         plainly(tape.done())
     };
     vec![
+        (
+            "all-is-flushed-at-the-end",
+            [0, 1, 2]
+                .map(|client| {
+                    let facts = Facts { awake: vec![client], ..Facts::default() };
+                    (without(good(), client, "10.0.0.5:5000: #5.0"), facts)
+                })
+                .into(),
+        ),
         ("awake-readers-are-told-at-once", vec![asleep(0), asleep(1), asleep(2)]),
+        (
+            "departures-never-wait",
+            [0, 1, 2]
+                .map(|client| {
+                    let mut tape = company();
+                    tape.push(client, Event::Reset);
+                    tape.wait(Duration::from_millis(1020));
+                    tape.depart(client);
+                    tape.members.remove(&client);
+                    let awake = (0..3).filter(|other| *other != client).collect();
+                    (tape.done(), Facts { told_at_once: vec![client], awake, ..Facts::default() })
+                })
+                .into(),
+        ),
         ("parked-senders-are-woken", vec![parked(0), parked(500), parked(1199)]),
         (
             "quiet-readers-have-everything",

@@ -19,7 +19,7 @@ pub(super) fn of(plan: &Plan, history: &History, blocked: &[Blocked]) -> Facts {
         demand: if is_instant { demand(history, blocked) } else { Vec::new() },
         steady: if is_instant { steady(plan) } else { Vec::new() },
         awake: if is_instant { awake(plan) } else { Vec::new() },
-        told_at_once: Vec::new(),
+        told_at_once: if is_instant { told_at_once(plan) } else { Vec::new() },
         buffers_bytes: plan.links.send_bytes + plan.links.receive_bytes + OWN_BUFFERS_BYTES,
     }
 }
@@ -134,6 +134,20 @@ fn awake(plan: &Plan) -> Vec<Client> {
     let asleep = plan.acts.iter().filter(|act| sleeps(&act.what));
     let (clients, hosts): (Vec<_>, Vec<_>) = asleep.map(|act| (act.what.client(), act.what.host())).unzip();
     all_but(plan, &clients, &hosts)
+}
+
+/// Who breaks its connection, and nothing stands between it and the server.
+fn told_at_once(plan: &Plan) -> Vec<Client> {
+    let is_cut = |what: &What| {
+        let is_held = matches!(what, What::Hold { .. } | What::HoldDown { .. } | What::VanishHost { .. });
+        let is_frozen = matches!(what, What::Freeze { .. } | What::FreezeDown { .. } | What::PauseHost { .. });
+        // A fault that is planned is met only later.
+        is_held || is_frozen || matches!(what, What::WriteError { .. } | What::ReadError { .. } | What::Panic { .. })
+    };
+    let cut = plan.acts.iter().filter(|act| is_cut(&act.what));
+    let (clients, hosts): (Vec<_>, Vec<_>) = cut.map(|act| (act.what.client(), act.what.host())).unzip();
+    let breaks = |client: &Client| plan.acts.iter().any(|act| act.what == What::Reset { client: *client });
+    all_but(plan, &clients, &hosts).into_iter().filter(breaks).collect()
 }
 
 fn all_but(plan: &Plan, clients: &[Option<Client>], hosts: &[Option<u8>]) -> Vec<Client> {
