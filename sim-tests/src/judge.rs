@@ -409,7 +409,8 @@ impl Case<'_> {
                 || [view.left(), view.gone()].into_iter().flatten().any(|cause| cause <= stopping)
                 || self.is_short_of_memory;
             let active = view.reads.last().copied().max(view.input.acts.last().map(|act| act.at)).unwrap_or_default();
-            let may_be_lost = at.saturating_sub(active) >= self.history.rules.limits.stall.min(KEEPALIVE) / 2;
+            let may_be_lost = at.saturating_sub(active) >= self.history.rules.limits.stall.min(KEEPALIVE) / 2
+                || view.may_have_stalled(self.history, |_| None);
             if matches!(source, Source::Line(..)) && at >= stopping && !had_cause && !may_be_lost {
                 let blame = Violation::of("no-departures-at-the-end", &[view.client]).line(line).at(at);
                 wrong.push(blame.because("the server was ending, and nothing else had happened to it".to_owned()));
@@ -512,10 +513,14 @@ impl Case<'_> {
         }
     }
 
-    /// The server may have had a cause to break the connection of this member, which it could not tell it any more.
+    /// The server may have had a cause to break the connection of this client, which it could not tell it any more.
     fn may_be_cut_off(&self, view: &View) -> bool {
-        let deadline = self.history.rules.limits.line_deadline;
-        view.may_have_stalled(self.history, |_| None) || view.input.slowest_line >= view::most_of(deadline)
+        let Limits { line_deadline: deadline, connections_max, per_ip_max, .. } = self.history.rules.limits;
+        // A refusal is not waited for: whoever talks meanwhile gets a reset.
+        let is_refused = !view.is_welcomed && connections_max.min(per_ip_max) < usize::MAX;
+        is_refused
+            || view.may_have_stalled(self.history, |_| None)
+            || view.input.slowest_line >= view::most_of(deadline)
     }
 
     /// Law 8, and what of law 9 shows from outside.
@@ -667,8 +672,10 @@ impl Case<'_> {
             due_bytes += Part::line(self.views, slot.source).map_or(0, |line| line.len() + 1);
             due_bytes > self.facts.buffers_bytes
         })?;
-        let by = full.first.max(from).checked_add(self.history.rules.limits.stall)?.checked_add(SLACK)?;
-        until.is_none_or(|until| until >= by).then_some(by)
+        let since = full.first.max(from);
+        let by = since.checked_add(self.history.rules.limits.stall)?.checked_add(SLACK)?;
+        let sipped = view.reads.iter().any(|read| (since..by).contains(read));
+        (!sipped && until.is_none_or(|until| until >= by)).then_some(by)
     }
 
     fn write(&self, told: &Told, order: &mut Order) {

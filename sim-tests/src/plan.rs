@@ -412,8 +412,10 @@ impl Links {
     fn draw(random: &mut Random, rules: &Rules) -> Self {
         // Four send buffers fit in the backlog, as `serve` demands.
         let bounded = rules.backlog_bytes / 4;
+        // The longest lines byte by byte show nothing that others do not, and take minutes.
+        let least = rules.line_bytes_max / 256;
         let [send_bytes, receive_bytes] =
-            [(); 2].map(|()| usize_of(*random.pick(&[1, 16, 64, 256, 4096, 65_536])).min(bounded));
+            [(); 2].map(|()| usize_of(*random.pick(&[1, 16, 64, 256, 4096, 65_536])).max(least).min(bounded));
         let mut links = Self { send_bytes, receive_bytes, ..Self::instant() };
         let most_ms = (*random.pick(&[0, 0, 1, 20, 200])).min(links.most_latency_ms(rules));
         links.latency_ms = (random.range(0..=most_ms), most_ms);
@@ -424,7 +426,10 @@ impl Links {
     /// a few bytes a round trip nobody would ever have everything.
     fn most_latency_ms(&self, rules: &Rules) -> u64 {
         let bytes = self.send_bytes.min(self.receive_bytes) as u64;
-        rules.stall_ms.map_or(200, |stall_ms| stall_ms / 20).min(rules.line_deadline_ms / 20).min(bytes / 16).min(200)
+        // The longest line is through in half its time.
+        let line_ms = rules.line_deadline_ms * bytes / (4 * rules.line_bytes_max as u64);
+        let stall_ms = rules.stall_ms.map_or(200, |stall_ms| stall_ms / 20);
+        [stall_ms, rules.line_deadline_ms / 20, line_ms, bytes / 16].into_iter().fold(200, u64::min)
     }
 }
 

@@ -579,8 +579,10 @@ impl<'a, W: World> Play<'a, W> {
             // to fail may not have come.
             if holds_for_ever || self.broken.contains(&person.client) {
                 let client = person.client;
-                if self.world.inflict(&What::ReadError { client }).await && !person.is_gone {
-                    person.lose(&self.recorder);
+                for fault in [What::WriteError { client }, What::ReadError { client }] {
+                    if self.world.inflict(&fault).await && !person.is_gone {
+                        person.lose(&self.recorder);
+                    }
                 }
             }
         }
