@@ -474,12 +474,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         let most = self.member.room().limits().turn_lines_bytes();
         let mut ended_line = false;
         let effect = loop {
+            let was_skipping = self.session.is_skipping();
             let next = match self.session.next(self.member.who(), &mut input, &mut answer) {
                 None if at_end => self.session.finish(self.member.who(), &mut answer),
                 next => next,
             };
-            // One that was refused amid its coming goes on.
-            ended_line |= next.is_some() && !self.session.is_skipping();
+            // One that is refused amid its coming goes on; it says nothing when it ends at last, but something else does.
+            let is_skipping = self.session.is_skipping();
+            ended_line |= if was_skipping { next.is_some() || !is_skipping } else { next.is_some() && !is_skipping };
             match next {
                 Some(Effect::Said) if answer.said.len() < most => {}
                 effect => break effect,

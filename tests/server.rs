@@ -346,6 +346,33 @@ async fn line_deadline_counts_only_while_we_read() {
     server.end().await;
 }
 
+/// A refused line says nothing when it ends at last, and what follows it in the same read is a line of its own.
+#[tokio::test(start_paused = true)]
+async fn line_behind_the_end_of_a_refused_one_has_a_deadline_of_its_own() {
+    let limits = Limits { line_bytes_max: 64, line_deadline: Duration::from_millis(200), ..small() };
+    let server = Server::start(limits);
+    let mut sender = server.connect(1 << 16);
+    sender.expect("Welcome 10.0.0.1:1\n").await;
+    let steps = [&b"slowly"[..], &[b'x'; 100], b"\nnext", b" line\n"];
+    for (step, wait_ms) in steps.into_iter().zip([110, 10, 150, 0]) {
+        sender.say(step).await;
+        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+    }
+    sender.expect("-- line too long, not said: at most 64 bytes\n").await;
+    sender.expect("10.0.0.1:1: next line\n").await;
+    // And so has one that is refused in its turn.
+    for (step, wait_ms) in [(&b"slowly"[..], 110), (&[b'x'; 100], 10), (&[b"\n", &[b'y'; 100][..]].concat(), 150)] {
+        sender.say(step).await;
+        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+    }
+    sender.say(b"\nlast\n").await;
+    for _ in 0..2 {
+        sender.expect("-- line too long, not said: at most 64 bytes\n").await;
+    }
+    sender.expect("10.0.0.1:1: last\n").await;
+    server.end().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn shutdown_flushes_to_who_reads_and_ends_within_grace() {
     let mut server = Server::start(small());

@@ -518,7 +518,10 @@ impl Case<'_> {
         let Limits { line_deadline: deadline, connections_max, per_ip_max, .. } = self.history.rules.limits;
         // A refusal is not waited for: whoever talks meanwhile gets a reset.
         let is_refused = !view.is_welcomed && connections_max.min(per_ip_max) < usize::MAX;
+        // What its own side took to be sent may have been held on the way.
+        let is_held = view.was_paused_for(view::most_of(deadline));
         is_refused
+            || is_held
             || view.may_have_stalled(self.history, |_| None)
             || view.input.slowest_line >= view::most_of(deadline)
     }

@@ -424,7 +424,7 @@ impl Links {
 
     /// With a stall limit of a few round trips anyone would be sent away, as what is under way takes nothing meanwhile; and with
     /// a few bytes a round trip nobody would ever have everything.
-    fn most_latency_ms(&self, rules: &Rules) -> u64 {
+    pub(crate) fn most_latency_ms(&self, rules: &Rules) -> u64 {
         let bytes = self.send_bytes.min(self.receive_bytes) as u64;
         // The longest line is through in half its time.
         let line_ms = rules.line_deadline_ms * bytes / (4 * rules.line_bytes_max as u64);
@@ -577,7 +577,7 @@ impl<'a> Draft<'a> {
         let patience_ms = self.rules.patience_ms.unwrap_or(100).max(1);
         let every_ms = (patience_ms / 16).max(1);
         let due_bytes = (self.rules.backlog_bytes as u64 * every_ms).div_ceil(patience_ms);
-        let (times, over) = *random.pick(&[(1, 4), (1, 2), (2, 1), (4, 1)]);
+        let (times, over) = *random.pick(&[(1, 4), (1, 2), (1, 1), (2, 1), (4, 1)]);
         What::Slow {
             client,
             bytes: usize_of((due_bytes * times / over).max(1)),

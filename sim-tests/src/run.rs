@@ -247,6 +247,13 @@ impl Person {
     }
 }
 
+/// What a chore is about. A client has one of each: a new one takes the old one's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Habit {
+    Reading,
+    Sending,
+}
+
 /// Something that an act has begun and that goes on.
 enum Chore {
     Sip { client: usize, bytes: usize, every_ms: u64, times: u64 },
@@ -262,7 +269,8 @@ struct Play<'a, W> {
     broken: Vec<usize>,
     /// Hosts that are held or halted, with all who come from there.
     stopped_hosts: BTreeSet<(Stop, u8)>,
-    chores: BTreeMap<(u64, usize), Chore>,
+    /// By time and client; whoever reads slowly may also send slowly.
+    chores: BTreeMap<(u64, usize, Habit), Chore>,
     /// The living room, and what ends it.
     room: Option<Room>,
     stop: Option<oneshot::Sender<()>>,
@@ -307,7 +315,6 @@ impl<'a, W: World> Play<'a, W> {
         let (mut counts, trace) = self.world.finish().await;
         let mut notes = std::mem::take(&mut *self.recorder.notes());
         notes.add_accepted(self.plan.clients());
-        self.faults.append(&mut notes.faults);
         let rules = history::Rules { limits: self.plan.rules.limits(), wire: self.plan.rules.wire() };
         let records = notes.records;
         let history = History { rules, records, server: self.server, samples: self.samples, healed: Some(healed) };
@@ -326,7 +333,7 @@ impl<'a, W: World> Play<'a, W> {
     /// Lets time pass until then, with what goes on meanwhile.
     async fn pass(&mut self, until_ms: u64) {
         loop {
-            let chore = self.chores.first_key_value().map(|(&(at_ms, _), _)| at_ms).filter(|at_ms| *at_ms <= until_ms);
+            let chore = self.chores.first_key_value().map(|(&(at_ms, ..), _)| at_ms).filter(|at_ms| *at_ms <= until_ms);
             let at = Duration::from_millis(chore.unwrap_or(until_ms));
             while self.room.is_some() && self.sampled + SAMPLED < at {
                 self.world.pass((self.sampled + SAMPLED).max(self.recorder.now())).await;
@@ -336,7 +343,7 @@ impl<'a, W: World> Play<'a, W> {
             if chore.is_none() {
                 return;
             }
-            if let Some(((at_ms, _), chore)) = self.chores.pop_first() {
+            if let Some(((at_ms, ..), chore)) = self.chores.pop_first() {
                 self.go_on(at_ms, chore);
             }
         }
@@ -362,10 +369,13 @@ impl<'a, W: World> Play<'a, W> {
         self.add_chore(at_ms + every_ms, client, next);
     }
 
-    /// A client has one chore at a time: a new one takes the old one's place.
     fn add_chore(&mut self, at_ms: u64, client: usize, chore: Chore) {
-        self.chores.retain(|(_, other), _| *other != client);
-        self.chores.insert((at_ms, client), chore);
+        let habit = match chore {
+            Chore::Sip { .. } => Habit::Reading,
+            Chore::Drip { .. } => Habit::Sending,
+        };
+        self.chores.retain(|(_, other, of), _| (*other, *of) != (client, habit));
+        self.chores.insert((at_ms, client, habit), chore);
     }
 
     fn sample(&mut self) {
@@ -412,8 +422,8 @@ impl<'a, W: World> Play<'a, W> {
             if let Err(error) = self.world.stopped().await {
                 self.faults.push(format!("the server ended: {error}"));
             }
-            self.sample();
             self.note(ServerEvent::Stopped);
+            self.sample();
             self.room = None;
         }
     }
@@ -632,7 +642,6 @@ impl<'a, W: World> Play<'a, W> {
     async fn finish(&mut self) {
         self.stop();
         self.stopped().await;
-        self.samples.extend(self.samples.last().cloned().map(|last| Sample { at: self.recorder.now(), ..last }));
         for person in self.people.values() {
             person.remote.finish();
         }

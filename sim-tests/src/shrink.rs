@@ -320,8 +320,7 @@ fn is_sound(plan: &Plan) -> bool {
     rules.limits().check().is_ok()
         && links.send_bytes.max(links.receive_bytes) <= rules.backlog_bytes / 4
         && least_ms <= most_ms
-        // Else everyone takes nothing for so long.
-        && rules.stall_ms.is_none_or(|stall_ms| most_ms <= stall_ms / 20)
+        && most_ms <= links.most_latency_ms(rules)
 }
 
 /// Where in a plan its rules are, and what is simple there: what nobody runs into.

@@ -220,9 +220,10 @@ impl View {
     fn check_tail(&self, history: &History, life: &Life, may_be_torn: bool, wrong: &mut Vec<Violation>) {
         let Some(ended) = self.received_end else { return };
         let is_over = life.over().is_some_and(|over| over <= ended);
+        let stall = most_of(history.rules.limits.stall);
         // A refusal is written as far as that goes without waiting.
         let is_refusal = self.tail.len() == self.bytes.len() && self.tail.starts_with(b"-");
-        let may_be_cut = self.is_broken() || is_over || self.was_paused_for(history) || may_be_torn || is_refusal;
+        let may_be_cut = self.is_broken() || is_over || self.was_paused_for(stall) || may_be_torn || is_refusal;
         if !self.tail.is_empty() && !may_be_cut && !self.may_have_stalled(history, |_| None) {
             let blame = Violation::of("lines-are-whole", &[self.client]).line(&self.tail).at(ended);
             wrong.push(blame.because("the stream ended amid a line, and nothing had broken".to_owned()));
@@ -270,10 +271,9 @@ impl View {
         [self.sent_end, self.input.quit].into_iter().flatten().min()
     }
 
-    /// It stopped reading for most of the stall limit.
-    fn was_paused_for(&self, history: &History) -> bool {
-        let stall = most_of(history.rules.limits.stall);
-        self.pauses.iter().any(|(from, until)| until.is_none_or(|until| until.saturating_sub(*from) >= stall))
+    /// It once stopped reading, or was held, for so long.
+    pub(super) fn was_paused_for(&self, limit: Duration) -> bool {
+        self.pauses.iter().any(|(from, until)| until.is_none_or(|until| until.saturating_sub(*from) >= limit))
     }
 
     /// Its connection may have taken nothing for the stall limit: it received nothing for most of that, and what it got next
@@ -287,7 +287,7 @@ impl View {
             let next = self.lines.partition_point(|line| line.at < to);
             seen(next).is_none_or(|seen| seen.saturating_add(stall) <= to)
         };
-        self.was_paused_for(history) || gaps.into_iter().any(was_due)
+        self.was_paused_for(stall) || gaps.into_iter().any(was_due)
     }
 
     /// When it can be held to everything up to its end: the stream ended cleanly, in time, and the server had no cause to end

@@ -59,8 +59,6 @@ pub(super) struct Notes {
     pub(super) blocked: Vec<Blocked>,
     /// Whom the server has accepted, and when.
     pub(super) accepted: Vec<(Duration, SocketAddr)>,
-    /// What went wrong that no law names.
-    pub(super) faults: Vec<String>,
 }
 
 impl Recorder {
