@@ -2,33 +2,28 @@
 //! failures first. And the same seed twice: the same history, event by event, or nothing of this means anything.
 #![cfg(not(loom))]
 
+use std::fs;
 use std::num::NonZero;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use sim_tests::capsule::Capsule;
 use sim_tests::network::Kind;
 use sim_tests::plan::Plan;
 use sim_tests::run;
 
-/// Seeds that once broke a law, or the judge's patience, each with what it was.
-const OLD: [(u64, &str); 6] = [
-    (2, "the clock of a line that was refused and then ended stayed armed, and its task span"),
-    (355, "a stall limit shorter than a round trip sends everyone away: the plan's fault"),
-    (1328, "a refusal was cut where the connection could not take it at once"),
-    (3684, "what was told to a broken connection kept it from ending, and its task span"),
-    (5804, "who is closed for its line deadline may be let go up to its end"),
-    (11_352, "the notice of the line deadline did not come whole"),
-];
-
 /// Every law that this seed breaks.
 fn check(network: Kind, seed: u64) -> Vec<String> {
-    let outcome = run::run(network, &Plan::draw_for(network, seed));
-    let verdict = run::judge(&outcome);
-    let broken = verdict.err().into_iter().flatten().map(|broken| broken.to_string());
-    let replay = |why| {
-        format!("{why}\n  replay: cargo run -p sim-tests --release -- --network {} --seed {seed}", network.name())
-    };
-    outcome.faults.iter().cloned().chain(broken).map(replay).collect()
+    let replay = format!("cargo run -p sim-tests --release -- --network {} --seed {seed}", network.name());
+    broken(network, &Plan::draw_for(network, seed), &replay)
+}
+
+/// Every law that this plan breaks, and how to see it.
+fn broken(network: Kind, plan: &Plan, replay: &str) -> Vec<String> {
+    let outcome = run::run(network, plan);
+    let laws = run::judge(&outcome).err().into_iter().flatten().map(|broken| broken.to_string());
+    outcome.faults.iter().cloned().chain(laws).map(|why| format!("{why}\n  replay: {replay}")).collect()
 }
 
 /// Runs seeds from 0 on, on all cores.
@@ -47,11 +42,18 @@ fn search(network: Kind, seeds: u64) {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
+/// What once broke a law, or the judge's patience, as it was kept then: first of all.
 #[test]
 fn old_failures_keep_every_law() {
-    for (seed, what) in OLD {
-        let broken = check(Kind::Simnet, seed);
-        assert!(broken.is_empty(), "{what}\n{}", broken.join("\n"));
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("failures");
+    let mut paths: Vec<_> =
+        fs::read_dir(kept).expect("it is there").map(|entry| entry.expect("it can be read").path()).collect();
+    paths.sort();
+    assert!(paths.len() >= 20, "{paths:?}");
+    for path in paths {
+        let capsule = Capsule::load(&path).expect("a capsule");
+        let broken = broken(capsule.network, &capsule.plan, &capsule.command);
+        assert!(broken.is_empty(), "{} again\n{}", capsule.law, broken.join("\n"));
     }
 }
 
