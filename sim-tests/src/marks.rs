@@ -57,7 +57,7 @@ marks! {
     BacklogFull "backlog-full": "the room held a backlog",
 
     // Senders that wait.
-    Demand "demand-of-ten-patiences": "somebody had something to say for ten times the patience, on links that take no time",
+    Demand "demand-of-three-patiences": "somebody had something to say for three times the patience, on links that take no time",
     SenderParked "sender-parked": "a sender was parked on a full backlog",
     SendersQueued "senders-queued": "three senders or more were parked at once",
     ParkedBroke "parked-broke": "a connection with lines unsaid broke while senders were parked",

@@ -319,8 +319,7 @@ impl<'a, W: World> Play<'a, W> {
         let records = notes.records;
         let history = History { rules, records, server: self.server, samples: self.samples, healed: Some(healed) };
         let facts = facts::of(self.plan, &history, &notes.blocked);
-        let is_long =
-            |span: &&(Duration, Duration)| span.1.saturating_sub(span.0) / 10 >= history.rules.limits.patience;
+        let is_long = |span: &&(Duration, Duration)| span.1.saturating_sub(span.0) / 3 >= history.rules.limits.patience;
         counts.insert(marks::DEMAND, facts.demand.iter().filter(is_long).count() as u64);
         let mut hasher = DefaultHasher::new();
         hasher.write_u64(trace);

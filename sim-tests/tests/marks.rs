@@ -23,7 +23,7 @@ const NOT_YET: &[(&str, &str)] = &[("act: LoseLine", "nothing: it is never drawn
 
 /// What only few seeds of a thousand meet.
 const RARE: &[&str] = &[
-    "demand-of-ten-patiences",
+    "demand-of-three-patiences",
     "let-go-at-first",
     "missed-one",
     "name-taken",
