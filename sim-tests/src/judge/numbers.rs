@@ -27,9 +27,11 @@ pub fn judge_patience(history: &History, demand: &[(Duration, Duration)]) -> Vec
     }
     let lives = Life::all(history);
     for &(from, until) in demand {
-        let mut within = history.samples.iter().filter(|sample| (from..=until).contains(&sample.at));
-        let Some(first) = within.next() else { continue };
-        let last = within.next_back().unwrap_or(first);
+        let within = || history.samples.iter().filter(|sample| (from..=until).contains(&sample.at));
+        // Of one moment the last: before it there may have been another life.
+        let begin = within().next().map(|sample| sample.at);
+        let Some(first) = within().take_while(|sample| Some(sample.at) == begin).last() else { continue };
+        let last = within().next_back().unwrap_or(first);
         if Life::of(&lives, first.at) != Life::of(&lives, last.at) {
             continue;
         }
