@@ -25,6 +25,7 @@ use crate::plan::{Plan, What};
 
 mod client;
 mod facts;
+mod local;
 mod loopback;
 mod simnet;
 mod turmoil;

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use unisono::listen::Tcp;
 use unisono::{Listener, Room, server};
 
 use super::client::{Breakable, Clock, Newcomer, Noting, Recorder};
+use super::local::Local;
 use super::{Outcome, Play, World};
 use crate::history::{Client, Event};
 use crate::network::faulty::{Fault, Faults, FaultyListener};
@@ -34,15 +34,14 @@ struct Loopback<'a> {
     faults: Faults,
     /// Where the server listens; a later life listens there again.
     server: SocketAddr,
-    running: Option<JoinHandle<Result<(), server::Error>>>,
-    tasks: BTreeMap<Client, (u8, JoinHandle<()>)>,
+    local: Local,
 }
 
 impl<'a> Loopback<'a> {
     fn new(plan: &'a Plan, epoch: Instant, recorder: Recorder) -> Self {
         let faults = Faults::new(plan.seed, super::simnet::options(plan));
         let server = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self { plan, epoch, recorder, faults, server, running: None, tasks: BTreeMap::new() }
+        Self { plan, epoch, recorder, faults, server, local: Local::default() }
     }
 }
 
@@ -67,28 +66,23 @@ impl World for Loopback<'_> {
         self.server = listener.local_addr().expect("a listener is somewhere");
         let listener = FaultyListener::new(listener, self.faults.clone());
         let listener = Noting { inner: listener, recorder: self.recorder.clone() };
-        self.running = Some(tokio::spawn(server::run(vec![listener], room, async { drop(stop.await) })));
+        self.local.serve(server::run(vec![listener], room, async { drop(stop.await) }));
     }
 
     async fn stopped(&mut self) -> Result<(), String> {
-        let running = self.running.take().expect("it was started");
-        running.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+        self.local.stopped().await
     }
 
     async fn crash(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.abort();
-            let _ended = running.await;
-        }
+        self.local.crash().await;
     }
 
     fn connect(&mut self, host: u8, newcomer: Newcomer) {
-        let client = newcomer.client;
-        self.tasks.insert(client, (host, tokio::spawn(newcomer.live(connect(host, self.server)))));
+        self.local.connect(newcomer.client, host, newcomer.live(connect(host, self.server)));
     }
 
     fn is_there(&self, client: Client) -> bool {
-        self.tasks.get(&client).is_some_and(|(_, task)| !task.is_finished())
+        self.local.is_there(client)
     }
 
     async fn inflict(&mut self, what: &What) -> bool {
@@ -101,7 +95,7 @@ impl World for Loopback<'_> {
                 return true;
             }
             What::CrashHost { host } => {
-                self.tasks.values().filter(|(of, _)| of == host).for_each(|(_, task)| task.abort());
+                self.local.crash_host(*host);
                 return true;
             }
             // The loopback device is never cut.
@@ -112,10 +106,7 @@ impl World for Loopback<'_> {
     }
 
     async fn finish(&mut self) -> (BTreeMap<&'static str, u64>, u64) {
-        for (_, task) in std::mem::take(&mut self.tasks).into_values() {
-            // Killed with its host, or over by now.
-            let _ended = task.await;
-        }
+        self.local.finish().await;
         (self.faults.counts().by_name(), 0)
     }
 }

@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use unisono::limits::FOREVER;
 use unisono::{Room, server};
 
 use super::client::{Breakable, Clock, Newcomer, Noting, Recorder};
+use super::local::Local;
 use super::{Outcome, Play, World};
-use crate::history::Event;
+use crate::history::{Client, Event};
 use crate::network::simnet::{Chop, Connection, Keepalive, Network, Odds, Options, Side, SimStream, What as Happened};
 use crate::plan::{Plan, What};
 
@@ -49,9 +49,7 @@ struct Simnet<'a> {
     recorder: Recorder,
     network: Network,
     connections: Connections,
-    /// The clients' tasks, and on which host they run.
-    tasks: BTreeMap<usize, (u8, JoinHandle<()>)>,
-    running: Option<JoinHandle<Result<(), server::Error>>>,
+    local: Local,
 }
 
 impl<'a> Simnet<'a> {
@@ -60,7 +58,7 @@ impl<'a> Simnet<'a> {
         let [least, most] = [plan.links.latency_ms.0, plan.links.latency_ms.1].map(Duration::from_millis);
         network.set_latency(least..=most);
         network.set_options(options(plan));
-        Self { plan, epoch, recorder, network, connections: Arc::default(), tasks: BTreeMap::new(), running: None }
+        Self { plan, epoch, recorder, network, connections: Arc::default(), local: Local::default() }
     }
 
     fn connection(&self, client: usize) -> Option<Connection> {
@@ -99,9 +97,7 @@ impl<'a> Simnet<'a> {
             }
             What::VanishHost { .. } => self.network.vanish(host_ip),
             What::ReviveHost { .. } => self.network.revive(host_ip),
-            What::CrashHost { .. } => {
-                self.tasks.values().filter(|(where_, _)| *where_ == host).for_each(|(_, task)| task.abort());
-            }
+            What::CrashHost { .. } => self.local.crash_host(host),
             _ => unreachable!("not done to a host's network"),
         }
     }
@@ -121,19 +117,15 @@ impl World for Simnet<'_> {
         let options = server_options(self.plan);
         let listener = self.network.listen_with(SERVER, BACKLOG, options).expect("nothing listens there");
         let listener = Noting { inner: listener, recorder: self.recorder.clone() };
-        self.running = Some(tokio::spawn(server::run(vec![listener], room, async { drop(stop.await) })));
+        self.local.serve(server::run(vec![listener], room, async { drop(stop.await) }));
     }
 
     async fn stopped(&mut self) -> Result<(), String> {
-        let running = self.running.take().expect("it was started");
-        running.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+        self.local.stopped().await
     }
 
     async fn crash(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.abort();
-            let _ended = running.await;
-        }
+        self.local.crash().await;
     }
 
     fn connect(&mut self, host: u8, newcomer: Newcomer) {
@@ -144,11 +136,11 @@ impl World for Simnet<'_> {
             let address = stream.local_addr();
             Ok((stream, address))
         };
-        self.tasks.insert(client, (host, tokio::spawn(newcomer.live(connecting))));
+        self.local.connect(client, host, newcomer.live(connecting));
     }
 
-    fn is_there(&self, client: usize) -> bool {
-        self.tasks.get(&client).is_some_and(|(_, task)| !task.is_finished())
+    fn is_there(&self, client: Client) -> bool {
+        self.local.is_there(client)
     }
 
     async fn inflict(&mut self, what: &What) -> bool {
@@ -168,10 +160,7 @@ impl World for Simnet<'_> {
     }
 
     async fn finish(&mut self) -> (BTreeMap<&'static str, u64>, u64) {
-        for (_, task) in std::mem::take(&mut self.tasks).into_values() {
-            // Killed with its host, or over by now.
-            let _ended = task.await;
-        }
+        self.local.finish().await;
         let counts = Happened::ALL.iter().map(|(what, name)| (*name, self.network.count(*what)));
         (counts.collect(), self.network.trace().0)
     }
