@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use clap::{Args, Parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use sim_tests::capsule::Capsule;
+use sim_tests::judge::{Order, Violation};
 use sim_tests::marks::{self, Table};
 use sim_tests::network::Kind;
 use sim_tests::picture;
@@ -110,6 +111,9 @@ pub(super) fn main() -> ExitCode {
     if is_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// What the judge says of a run.
+type Verdict = Result<Order, Vec<Violation>>;
+
 /// Seeds that nobody has run before.
 fn fresh() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() * 1000)
@@ -148,7 +152,7 @@ impl Arguments {
     fn replay(&self, network: Kind, plan: &Plan) -> bool {
         let outcome = run::run(network, plan);
         let verdict = run::judge(&outcome);
-        let broken = self.broken(network, plan, &outcome);
+        let broken = self.broken(network, plan, &outcome, &verdict);
         // A closed pipe behind us ends the listing, not the verdict.
         let _closed = writeln!(
             io::stdout(),
@@ -180,12 +184,12 @@ impl Arguments {
     }
 
     /// What a run broke, for people; empty if it kept every law.
-    fn broken(&self, network: Kind, plan: &Plan, outcome: &Outcome) -> Vec<String> {
-        let verdict = run::judge(outcome).err().into_iter().flatten().map(|broken| broken.to_string());
+    fn broken(&self, network: Kind, plan: &Plan, outcome: &Outcome, verdict: &Verdict) -> Vec<String> {
+        let laws = verdict.as_ref().err().into_iter().flatten().map(ToString::to_string);
         let again = self.determinism.then(|| run::run(network, plan));
         let difference = again.and_then(|again| run::first_difference(outcome, &again));
         let difference = difference.map(|difference| format!("determinism: {difference}"));
-        outcome.faults.iter().cloned().chain(verdict).chain(difference).collect()
+        outcome.faults.iter().cloned().chain(laws).chain(difference).collect()
     }
 
     /// Keeps a failure as a capsule, shrunk if that was asked for.
@@ -291,10 +295,12 @@ impl Search<'_> {
             let network = self.arguments.network;
             let plan = self.arguments.plan(seed);
             let outcome = run::run(network, &plan);
-            let broken = self.arguments.broken(network, &plan, &outcome);
-            let order = if self.arguments.marks { run::judge(&outcome).ok() } else { None };
-            let met =
-                self.arguments.marks.then(|| marks::marks(&plan, &outcome.history, order.as_ref(), &outcome.counts));
+            let verdict = run::judge(&outcome);
+            let broken = self.arguments.broken(network, &plan, &outcome, &verdict);
+            let met = self
+                .arguments
+                .marks
+                .then(|| marks::marks(&plan, &outcome.history, verdict.as_ref().ok(), &outcome.counts));
             let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(met) = met {
                 found.table.add(seed, &met);

@@ -142,6 +142,7 @@ fn same_plan_shrinks_the_same_way_and_within_its_budget() {
         assert!(pauses_while_another_speaks(&shrunk.plan));
     }
     let began = Instant::now();
+    // The budget is of real time, so a slow run is one that takes some.
     let slow = &mut |_: &Plan| {
         std::thread::sleep(Duration::from_millis(5));
         false

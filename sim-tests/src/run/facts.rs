@@ -92,8 +92,8 @@ fn steady(plan: &Plan) -> Vec<Client> {
         What::Slow { bytes, every_ms, .. } => {
             (bytes as u64 * patience_ms) < 2 * plan.rules.backlog_bytes as u64 * every_ms
         }
-        What::Pause { .. } | What::Freeze { .. } | What::FreezeDown { .. } | What::Hold { .. } => true,
-        _ => matches!(what, What::HoldDown { .. } | What::PauseHost { .. } | What::VanishHost { .. }),
+        What::Pause { .. } => true,
+        _ => is_held(what),
     };
     let slow = plan.acts.iter().filter_map(|act| match act.what {
         What::Slow { client, .. } => Some(client),
@@ -111,46 +111,33 @@ fn steady(plan: &Plan) -> Vec<Client> {
         },
         _ => false,
     };
-    let unsteady = plan.acts.iter().filter(|act| is_too_slow(&act.what) || is_told(&act.what));
-    let (clients, hosts): (Vec<_>, Vec<_>) = unsteady.map(|act| (act.what.client(), act.what.host())).unzip();
-    all_but(plan, &clients, &hosts)
+    all_but(plan, |what| is_too_slow(what) || is_told(what))
 }
 
 /// Who reads all the time.
 fn awake(plan: &Plan) -> Vec<Client> {
-    let sleeps = |what: &What| {
-        matches!(
-            what,
-            What::Pause { .. }
-                | What::Slow { .. }
-                | What::Freeze { .. }
-                | What::FreezeDown { .. }
-                | What::Hold { .. }
-                | What::HoldDown { .. }
-                | What::PauseHost { .. }
-                | What::VanishHost { .. }
-        )
-    };
-    let asleep = plan.acts.iter().filter(|act| sleeps(&act.what));
-    let (clients, hosts): (Vec<_>, Vec<_>) = asleep.map(|act| (act.what.client(), act.what.host())).unzip();
-    all_but(plan, &clients, &hosts)
+    all_but(plan, |what| is_held(what) || matches!(what, What::Pause { .. } | What::Slow { .. }))
 }
 
 /// Who breaks its connection, and nothing stands between it and the server.
 fn told_at_once(plan: &Plan) -> Vec<Client> {
-    let is_cut = |what: &What| {
-        let is_held = matches!(what, What::Hold { .. } | What::HoldDown { .. } | What::VanishHost { .. });
-        let is_frozen = matches!(what, What::Freeze { .. } | What::FreezeDown { .. } | What::PauseHost { .. });
-        // A fault that is planned is met only later.
-        is_held || is_frozen || matches!(what, What::WriteError { .. } | What::ReadError { .. } | What::Panic { .. })
-    };
-    let cut = plan.acts.iter().filter(|act| is_cut(&act.what));
-    let (clients, hosts): (Vec<_>, Vec<_>) = cut.map(|act| (act.what.client(), act.what.host())).unzip();
+    // A fault that is planned is met only later.
+    let fails = |what: &What| matches!(what, What::WriteError { .. } | What::ReadError { .. } | What::Panic { .. });
     let breaks = |client: &Client| plan.acts.iter().any(|act| act.what == What::Reset { client: *client });
-    all_but(plan, &clients, &hosts).into_iter().filter(breaks).collect()
+    all_but(plan, |what| is_held(what) || fails(what)).into_iter().filter(breaks).collect()
 }
 
-fn all_but(plan: &Plan, clients: &[Option<Client>], hosts: &[Option<u8>]) -> Vec<Client> {
+/// Whether for a while nothing moves between a client, or those of a host, and the server.
+fn is_held(what: &What) -> bool {
+    let is_frozen = matches!(what, What::Freeze { .. } | What::FreezeDown { .. });
+    let is_host = matches!(what, What::Hold { .. } | What::HoldDown { .. });
+    is_frozen || is_host || matches!(what, What::PauseHost { .. } | What::VanishHost { .. })
+}
+
+/// The clients to whom, and to whose hosts, none of this ever happens.
+fn all_but(plan: &Plan, what: impl Fn(&What) -> bool) -> Vec<Client> {
+    let acts = plan.acts.iter().map(|act| &act.what).filter(|act| what(act));
+    let (clients, hosts): (Vec<_>, Vec<_>) = acts.map(|act| (act.client(), act.host())).unzip();
     let came = plan.acts.iter().filter_map(|act| match act.what {
         What::Connect { client, host, .. } => Some((client, host)),
         _ => None,
