@@ -219,7 +219,9 @@ impl Room {
             return;
         }
         self.shared.change(|state, wakes| {
-            state.is_open = false;
+            if !std::mem::take(&mut state.is_open) {
+                return;
+            }
             state.sweep(wakes);
             state.senders.wake_all(wakes);
             let readers = state.seats.iter_mut().filter_map(|(_, seat)| seat.reader.as_mut());
@@ -519,7 +521,8 @@ impl Member {
         })
     }
 
-    /// Takes a name, and announces that; one's own in another case is a new name too.
+    /// Takes a name, and announces that; one's own in another case is a new name too. Nothing for who has not entered, has
+    /// left, or is in a room that has ended.
     ///
     /// # Errors
     ///
@@ -545,11 +548,10 @@ impl Member {
                 }
                 seat.name_keys = Some(name_keys);
                 state.append(&line, wakes);
+                self.who = new;
             }
             Ok(())
-        })?;
-        self.who = new;
-        Ok(())
+        })
     }
 
     /// A slice of the roster: up to `count` members from place `from` on, and the place to go on from, if any is left.

@@ -1,0 +1,984 @@
+//! The oracle: the real room, and beside it a plain list of bytes that knows what the room has to do next.
+//!
+//! It keeps what was said as one list, cuts it into segments as docs/ARCHITECTURE.md says, and knows of each member where
+//! it stands, whether it sleeps, and whether a sweep waits for it. From that it foretells the answer to every call, and after
+//! each call compares all that the room shows: its [`Tally`], and how often each waker was woken. A waker that is woken
+//! without a cause is wrong, as one is that is not woken. Nothing here searches for the fast way; it searches the list.
+
+use std::collections::BTreeSet;
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use proptest::prelude::*;
+use unisono::log::Batch;
+use unisono::name::Name;
+use unisono::room::{Closed, LetGo, Member, Next, Taken, Tally, Turn};
+use unisono::{Lang, Limits, Room, Wire};
+
+/// A step. Members are named by their seat in the [`World`], the lowest that was free when they came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Op {
+    /// Somebody takes a seat and asks for the turn to enter with.
+    Enter,
+    /// Says so many lines of so many letters by one turn: that which it holds, or one that it asks for.
+    Say {
+        who: usize,
+        lines: usize,
+        letters: usize,
+    },
+    /// Asks for a name, by its index in [`NAMES`].
+    Rename {
+        who: usize,
+        name: usize,
+    },
+    /// Asks for a turn, and keeps it.
+    Hold {
+        who: usize,
+    },
+    /// Asks again for the turn that it waits for.
+    Retry {
+        who: usize,
+    },
+    /// Gives up its place in the queue; it may ask again.
+    GiveUp {
+        who: usize,
+    },
+    /// Gives back the turn that it holds.
+    DropTurn {
+        who: usize,
+    },
+    /// Looks for lines, and takes some of what it is given.
+    Read {
+        who: usize,
+        take: Take,
+    },
+    /// Its connection takes nothing.
+    Block {
+        who: usize,
+    },
+    /// Asks to be let go.
+    LetGo {
+        who: usize,
+    },
+    /// Places its departure, and reads on.
+    PlaceEnd {
+        who: usize,
+    },
+    /// Its connection is broken towards the peer.
+    StopReading {
+        who: usize,
+    },
+    /// It is dropped.
+    Leave {
+        who: usize,
+    },
+    Close,
+}
+
+/// How much a connection takes of what it is given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Take {
+    All,
+    Bytes(usize),
+    /// Two bytes of a line, or the rest of the line under way: so that few places in a line are met, and all kinds.
+    Step,
+}
+
+/// The first two are one name in another case.
+pub(crate) const NAMES: [&str; 3] = ["Ann", "ann", "Bob"];
+
+/// What a step met that is hard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Case {
+    BacklogFull,
+    SegmentShared,
+    SenderParked,
+    TwoSendersParked,
+    ParkedSenderServed,
+    NewcomerParked,
+    NewcomerBehindParkedSender,
+    ParkedByPromisesAlone,
+    ParkedSenderDeparted,
+    FirstOfTwoParkedSendersGaveUp,
+    TurnUsedAfterItsEnd,
+    TurnUsedAfterClose,
+    Gathered,
+    NextSweepByCheckIn,
+    BlockedWhileOwing,
+    StoppedWhileOwing,
+    LeftWhileOwing,
+    BlockedReaderPressed,
+    GatheredLinesPressed,
+    BlockedInTheWay,
+    InTheWay,
+    LetGo,
+    LetGoAmidLine,
+    LetGoAgain,
+    LetGoToItsEnd,
+    LetGoWakesParkedReader,
+    LetGoRefused,
+    EndReached,
+    EndAtOnce,
+    ClosedWithParkedReader,
+    ClosedWithParkedSender,
+    ClosedWithBlockedReader,
+    ClosedWhileGathering,
+    NameTaken,
+    OwnNameRespelled,
+    NameFreed,
+}
+
+/// Counts how often it was woken since it was last asked.
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Count {
+    fn take(&self) -> usize {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Is {
+    Awake,
+    Parked,
+    Blocked,
+}
+
+struct Reader {
+    /// Where it stands in the list of all bytes.
+    cursor: usize,
+    is: Is,
+    /// Woken from being parked, and not heard of since.
+    owes: bool,
+}
+
+/// What somebody does once it has its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Want {
+    Enter,
+    Say { lines: usize, letters: usize },
+    Rename { name: usize },
+    Hold,
+}
+
+/// One member, and what the oracle knows of it.
+struct Peer {
+    /// Before the member, so that a turn never outlives who holds it.
+    turn: Option<Turn>,
+    member: Member,
+    who: String,
+    name: Option<usize>,
+    entered: bool,
+    end: Option<usize>,
+    reader: Option<Reader>,
+    wants: Option<Want>,
+    /// Waits in the queue, and was not woken since it asked.
+    sleeps: bool,
+    was_let_go: bool,
+    /// Woken when there is something to read, and when there is a turn.
+    lines_waker: Arc<Count>,
+    turn_waker: Arc<Count>,
+}
+
+impl Peer {
+    fn is_member(&self) -> bool {
+        self.entered && self.end.is_none()
+    }
+}
+
+pub(crate) struct World {
+    room: Room,
+    limits: Limits,
+    /// Everything that stands in the sequence.
+    said: Vec<u8>,
+    /// Where the segments begin that are kept; the last one is open.
+    segments: Vec<usize>,
+    /// Readers may see up to here.
+    published: usize,
+    /// A sweep has begun since the last look at who was woken.
+    sweeps: bool,
+    /// Readers before this are in the way.
+    pressed_until: usize,
+    peers: Vec<Option<Peer>>,
+    /// Who waits for a turn, in the order of coming.
+    queue: Vec<usize>,
+    closed: bool,
+    let_gos: u64,
+    missed_lines: u64,
+    /// Somebody has asked for a name.
+    are_named: bool,
+    met: BTreeSet<Case>,
+}
+
+/// The calls that wake by themselves, and all others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Call {
+    LetGo,
+    Close,
+    Other,
+}
+
+pub(crate) type Checked<T = ()> = Result<T, TestCaseError>;
+
+/// Far more than it takes until nobody has anything left to do.
+const ROUNDS_MAX: usize = 1000;
+
+/// More than any departure takes here.
+const DEPARTURE_BYTES_MAX: usize = 12;
+
+impl World {
+    pub(crate) fn new(limits: Limits, seats: usize) -> Self {
+        let wire = Wire { lang: Lang::En, ..Wire::default() };
+        Self {
+            room: Room::new(limits.clone(), wire).expect("limits that work"),
+            limits,
+            said: Vec::new(),
+            segments: vec![0],
+            published: 0,
+            sweeps: false,
+            pressed_until: 0,
+            peers: (0..seats).map(|_| None).collect(),
+            queue: Vec::new(),
+            closed: false,
+            let_gos: 0,
+            missed_lines: 0,
+            are_named: false,
+            met: BTreeSet::new(),
+        }
+    }
+
+    /// What the steps since the last call met.
+    pub(crate) fn take_met(&mut self) -> BTreeSet<Case> {
+        std::mem::take(&mut self.met)
+    }
+
+    /// Whether a session could take this step now.
+    pub(crate) fn is_enabled(&self, op: Op) -> bool {
+        let is = |who: usize, holds: fn(&Peer) -> bool| self.peers[who].as_ref().is_some_and(holds);
+        let may_ask = |who| is(who, |peer| peer.is_member() && peer.wants.is_none() && peer.turn.is_none());
+        match op {
+            Op::Enter => self.peers.iter().any(Option::is_none),
+            Op::Say { who, .. } => may_ask(who) || is(who, |peer| peer.turn.is_some()),
+            Op::Rename { who, .. } | Op::Hold { who } => may_ask(who),
+            Op::Retry { who } => is(who, |peer| peer.wants.is_some()),
+            Op::GiveUp { who } => self.queue.contains(&who),
+            Op::DropTurn { who } => is(who, |peer| peer.turn.is_some()),
+            Op::Read { who, .. } | Op::LetGo { who } | Op::StopReading { who } => is(who, |peer| peer.reader.is_some()),
+            Op::Block { who } => self.is(who, Is::Awake) || self.is(who, Is::Parked),
+            Op::PlaceEnd { who } => is(who, Peer::is_member),
+            Op::Leave { who } => is(who, |_| true),
+            Op::Close => true,
+        }
+    }
+
+    /// Takes the step, if it is [enabled](Self::is_enabled), and judges what comes of it.
+    pub(crate) fn apply(&mut self, op: Op) -> Checked {
+        if !self.is_enabled(op) {
+            return Ok(());
+        }
+        match op {
+            Op::Enter => self.seat()?,
+            Op::Say { who, lines, letters } => self.ask(who, Want::Say { lines, letters })?,
+            Op::Rename { who, name } => {
+                self.are_named = true;
+                self.ask(who, Want::Rename { name })?;
+            }
+            Op::Hold { who } => self.ask(who, Want::Hold)?,
+            Op::Retry { who } => self.take_turn(who)?,
+            Op::GiveUp { who } => {
+                self.meet(Case::FirstOfTwoParkedSendersGaveUp, self.queue[0] == who && self.queue.len() == 2);
+                self.peer(who).member.give_up_turn();
+                self.unqueue(who);
+                self.observe()?;
+            }
+            Op::DropTurn { who } => {
+                self.peer(who).turn = None;
+                self.observe()?;
+            }
+            Op::Read { who, take } => self.read(who, take)?,
+            Op::Block { who } => self.block(who)?,
+            Op::LetGo { who } => self.let_go(who)?,
+            Op::PlaceEnd { who } => {
+                self.depart(who);
+                self.peer(who).member.place_end();
+                if self.peer(who).reader.is_none() {
+                    // It may have been woken for its own departure, and finds its end.
+                    prop_assert!(self.peer(who).lines_waker.take() <= 1, "law 8: woken twice at once");
+                }
+                self.observe()?;
+            }
+            Op::StopReading { who } => {
+                let owes = self.reader(who).owes;
+                self.meet(Case::StoppedWhileOwing, owes);
+                self.peer(who).member.stop_reading();
+                self.peer(who).reader = None;
+                self.observe()?;
+            }
+            Op::Leave { who } => self.leave(who)?,
+            Op::Close => self.close()?,
+        }
+        self.check_bound()
+    }
+
+    /// Law 8: connections take everything and turns are given back; who is awake or was woken goes on, until nobody is. Then
+    /// everybody has everything.
+    pub(crate) fn quiesce(&mut self) -> Checked {
+        for who in 0..self.peers.len() {
+            if let Some(peer) = &mut self.peers[who] {
+                peer.turn = None;
+                self.observe()?;
+            }
+        }
+        for who in 0..self.peers.len() {
+            if self.is(who, Is::Blocked) {
+                self.read(who, Take::All)?;
+            }
+        }
+        let mut rounds = 0;
+        while self.go_on()? {
+            rounds += 1;
+            prop_assert!(rounds < ROUNDS_MAX, "law 8: the room never comes to rest");
+        }
+        for peer in self.peers.iter().flatten() {
+            prop_assert!(peer.wants.is_none(), "law 8: {} still waits for its turn", peer.who);
+            if let Some(reader) = &peer.reader {
+                prop_assert!(peer.end.is_none(), "law 5: {} would have found its end", peer.who);
+                prop_assert_eq!(reader.cursor, self.said.len(), "law 8: {} has not everything", &peer.who);
+            }
+        }
+        prop_assert_eq!(self.room.tally().held_bytes, 0, "law 7: nobody is behind, so nothing is held");
+        if self.are_named { self.check_names() } else { Ok(()) }
+    }
+
+    /// Law 9: everyone is dropped as it is, and nothing of anyone is left.
+    pub(crate) fn end(mut self) -> Checked {
+        for who in 0..self.peers.len() {
+            if self.peers[who].is_some() {
+                self.leave(who)?;
+            }
+        }
+        let left = Tally { said_bytes: 0, let_gos: 0, missed_lines: 0, ..self.room.tally() };
+        prop_assert_eq!(left, Tally::default(), "law 9: something is left behind");
+        Ok(())
+    }
+
+    /// All that decides what can come, and nothing that does not: places are counted from the tail, lines are their lengths,
+    /// and members have no names, as each behaves as the next would in its place.
+    pub(crate) fn key(&self) -> Vec<u16> {
+        let parted = usize::from(u16::MAX);
+        let tail = self.segments[0];
+        let mut records: Vec<Vec<usize>> = self
+            .peers
+            .iter()
+            .enumerate()
+            .map(|(who, peer)| {
+                let Some(peer) = peer else { return Vec::new() };
+                let place = |at: Option<usize>| at.map_or(0, |at| at + 1);
+                let wants = match peer.wants {
+                    None => [0, 0, 0],
+                    Some(Want::Enter) => [1, 0, 0],
+                    Some(Want::Say { lines, letters }) => [2, lines, letters],
+                    Some(Want::Rename { name }) => [3, name, 0],
+                    Some(Want::Hold) => [4, 0, 0],
+                };
+                let mut record = vec![
+                    1 + usize::from(peer.turn.is_some()),
+                    place(peer.name),
+                    usize::from(peer.entered) + usize::from(peer.end.is_some()),
+                    place(self.queue.iter().position(|queued| *queued == who)),
+                    usize::from(peer.sleeps),
+                    usize::from(peer.was_let_go),
+                ];
+                record.extend(wants);
+                if let Some(reader) = &peer.reader {
+                    let end = peer.end.map(|end| end - tail);
+                    record.extend([reader.cursor - tail, place(end), reader.is as usize, usize::from(reader.owes)]);
+                }
+                record
+            })
+            .collect();
+        records.sort();
+        let mut key = vec![usize::from(self.closed), self.published - tail, self.said.len() - tail];
+        key.extend(self.segments.iter().map(|start| start - tail));
+        key.push(parted);
+        key.extend(self.said[tail..].iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at));
+        for record in records {
+            key.push(parted);
+            key.extend(record);
+        }
+        key.into_iter().map(|number| u16::try_from(number).expect("a small room")).collect()
+    }
+
+    fn peer(&mut self, who: usize) -> &mut Peer {
+        self.peers[who].as_mut().expect("an enabled step has somebody to take it")
+    }
+
+    fn reader(&mut self, who: usize) -> &mut Reader {
+        self.peer(who).reader.as_mut().expect("an enabled step has a reader to take it")
+    }
+
+    fn is(&self, who: usize, is: Is) -> bool {
+        self.peers[who].as_ref().and_then(|peer| peer.reader.as_ref()).is_some_and(|reader| reader.is == is)
+    }
+
+    fn is_any(&self, is: Is) -> bool {
+        (0..self.peers.len()).any(|who| self.is(who, is))
+    }
+
+    fn readers(&self) -> impl Iterator<Item = &Reader> {
+        self.peers.iter().flatten().filter_map(|peer| peer.reader.as_ref())
+    }
+
+    fn meet(&mut self, case: Case, is_met: bool) {
+        if is_met {
+            self.met.insert(case);
+        }
+    }
+
+    fn oldest_end(&self) -> usize {
+        self.segments.get(1).copied().unwrap_or(self.said.len())
+    }
+
+    fn backlog_bytes(&self) -> usize {
+        self.said.len() - self.oldest_end()
+    }
+
+    fn promised_bytes(&self) -> usize {
+        self.peers.iter().flatten().filter(|peer| peer.turn.is_some()).count() * self.limits.turn_bytes()
+    }
+
+    fn is_full(&self) -> bool {
+        self.backlog_bytes() + self.promised_bytes() >= self.limits.backlog_bytes
+    }
+
+    /// Whether somebody has this name, or the same in another case; one's own does not count.
+    fn is_taken(&self, name: usize, by_other_than: Option<usize>) -> bool {
+        let others = self.peers.iter().enumerate().filter(|(who, _)| by_other_than != Some(*who));
+        others.filter_map(|(_, peer)| peer.as_ref()?.name).any(|held| is_one_name(held, name))
+    }
+
+    fn is_gathering(&self) -> bool {
+        self.published < self.said.len()
+    }
+
+    fn append(&mut self, lines: &[u8]) {
+        let open = self.segments.last().expect("one is open");
+        if self.said.len() - open >= self.limits.backlog_bytes / 64 {
+            self.segments.push(self.said.len());
+        } else {
+            self.meet(Case::SegmentShared, self.said.len() > *open);
+        }
+        self.said.extend_from_slice(lines);
+    }
+
+    fn unqueue(&mut self, who: usize) {
+        self.queue.retain(|queued| *queued != who);
+        self.peer(who).sleeps = false;
+    }
+
+    fn seat(&mut self) -> Checked {
+        let seat = self.peers.iter().position(Option::is_none).expect("one is free");
+        let who = format!("m{seat}");
+        self.peers[seat] = Some(Peer {
+            turn: None,
+            member: self.room.seat(&who),
+            who,
+            name: None,
+            entered: false,
+            end: None,
+            reader: None,
+            wants: None,
+            sleeps: false,
+            was_let_go: false,
+            lines_waker: Arc::default(),
+            turn_waker: Arc::default(),
+        });
+        self.observe()?;
+        self.ask(seat, Want::Enter)
+    }
+
+    fn ask(&mut self, who: usize, want: Want) -> Checked {
+        if let Some(turn) = self.peer(who).turn.take() {
+            return self.use_turn(who, turn, want);
+        }
+        self.peer(who).wants = Some(want);
+        self.take_turn(who)
+    }
+
+    /// Asks for the turn that the peer wants, and uses it. First come, first served, while the backlog is not full.
+    fn take_turn(&mut self, who: usize) -> Checked {
+        let was_queued = self.queue.contains(&who);
+        let is_next = self.queue.first().is_none_or(|first| *first == who);
+        let is_full = self.is_full();
+        let closed = self.closed;
+        let peer = self.peer(who);
+        let waker = Waker::from(Arc::clone(&peer.turn_waker));
+        match peer.member.poll_turn(&mut Context::from_waker(&waker)) {
+            Poll::Pending => {
+                prop_assert!(!closed, "law 8: nobody waits in a closed room");
+                prop_assert!(!is_next || is_full, "law 8: {} waits, though it is next and there is room", peer.who);
+                peer.sleeps = true;
+                let is_newcomer = peer.wants == Some(Want::Enter);
+                if !was_queued {
+                    self.queue.push(who);
+                    self.meet(Case::NewcomerParked, is_newcomer);
+                    self.meet(Case::NewcomerBehindParkedSender, is_newcomer && self.queue.len() > 1);
+                    self.meet(Case::SenderParked, true);
+                    self.meet(Case::TwoSendersParked, self.queue.len() == 2);
+                    self.meet(Case::ParkedByPromisesAlone, is_next && self.backlog_bytes() < self.limits.backlog_bytes);
+                }
+                self.observe()
+            }
+            Poll::Ready(Err(Closed)) => {
+                prop_assert!(closed, "only a closed room refuses {}", peer.who);
+                peer.wants = None;
+                self.unqueue(who);
+                self.observe()
+            }
+            Poll::Ready(Ok(turn)) => {
+                prop_assert!(!closed, "nothing is said in a closed room");
+                prop_assert!(!is_full, "law 7: {} has its turn, though the backlog is full", peer.who);
+                prop_assert!(is_next, "law 8: first come, first served, but not {}", peer.who);
+                let want = peer.wants.take().expect("who asks wants something");
+                // It is held while it is used: so it counts as promised.
+                peer.turn = Some(turn);
+                self.unqueue(who);
+                self.meet(Case::ParkedSenderServed, was_queued);
+                self.observe()?;
+                match want {
+                    Want::Hold => Ok(()),
+                    want => self.ask(who, want),
+                }
+            }
+        }
+    }
+
+    fn use_turn(&mut self, who: usize, mut turn: Turn, want: Want) -> Checked {
+        let is_member = self.peer(who).is_member();
+        let closed = self.closed;
+        let peer = self.peers[who].as_mut().expect("it has a turn");
+        match want {
+            Want::Hold => unreachable!("nobody asks for a second turn"),
+            Want::Enter => {
+                prop_assert_eq!(peer.member.enter(&mut turn), Ok(()));
+                peer.entered = true;
+                let arrival = format!("{} joined\n", peer.who);
+                self.append(arrival.as_bytes());
+                let cursor = self.said.len();
+                self.peer(who).reader = Some(Reader { cursor, is: Is::Awake, owes: false });
+            }
+            Want::Say { lines, letters } => {
+                let lines = format!("{}: {}\n", peer.who, "x".repeat(letters)).repeat(lines);
+                let outcome = peer.member.say(&mut turn, lines.as_bytes());
+                if is_member && !closed {
+                    prop_assert_eq!(outcome, Ok(()));
+                    self.append(lines.as_bytes());
+                } else {
+                    prop_assert_eq!(outcome, Err(Closed), "law 4: nothing is said after the end");
+                }
+                self.meet(Case::TurnUsedAfterItsEnd, !is_member);
+                self.meet(Case::TurnUsedAfterClose, closed);
+            }
+            Want::Rename { name } => {
+                let before = peer.name;
+                let outcome = peer.member.rename(&mut turn, &parsed(name));
+                let is_other_case = before.is_some_and(|held| held != name && is_one_name(held, name));
+                if self.is_taken(name, Some(who)) {
+                    prop_assert_eq!(outcome, Err(Taken), "names are unique");
+                    self.meet(Case::NameTaken, true);
+                } else {
+                    prop_assert_eq!(outcome, Ok(()), "nobody has this name");
+                    let new = NAMES[name].to_owned();
+                    let old = std::mem::replace(&mut self.peer(who).who, new);
+                    self.peer(who).name = Some(name);
+                    self.append(format!("{old} is now {}\n", NAMES[name]).as_bytes());
+                    self.meet(Case::OwnNameRespelled, is_other_case);
+                }
+            }
+        }
+        // What was said is held, and the promise is still out.
+        self.peer(who).turn = Some(turn);
+        self.observe()?;
+        self.peer(who).turn = None;
+        self.observe()
+    }
+
+    /// The peer looks for lines and takes some of what it is given.
+    fn read(&mut self, who: usize, take: Take) -> Checked {
+        let expected = self.foresee(who);
+        let peer = self.peers[who].as_mut().expect("a reader");
+        let waker = Waker::from(Arc::clone(&peer.lines_waker));
+        let mut batch = Batch::default();
+        let next = peer.member.poll_next(0, &mut batch, &mut Context::from_waker(&waker));
+        prop_assert_eq!(next, expected, "laws 2 and 8: what {} finds", &peer.who);
+        match next {
+            Poll::Pending => self.reader(who).is = Is::Parked,
+            Poll::Ready(Next::End) => peer.reader = None,
+            Poll::Ready(Next::InTheWay) => {
+                self.reader(who).is = Is::Awake;
+                self.meet(Case::InTheWay, true);
+            }
+            Poll::Ready(Next::Lines) => {
+                let until = peer.end.unwrap_or(self.published).min(self.published);
+                let reader = peer.reader.as_mut().expect("it reads");
+                reader.is = Is::Awake;
+                let mut slices = [IoSlice::new(&[]); 16];
+                let count = batch.io_slices(&mut slices);
+                let got: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
+                prop_assert!(!got.is_empty(), "law 8: {} is called for nothing", &peer.who);
+                prop_assert!(reader.cursor + got.len() <= until, "law 5: {} is given more than is its", &peer.who);
+                prop_assert_eq!(&got[..], &self.said[reader.cursor..reader.cursor + got.len()], "laws 1, 2 and 3");
+                prop_assert!(
+                    count == slices.len() || reader.cursor + got.len() == until,
+                    "law 8: {} is given less",
+                    &peer.who
+                );
+                prop_assert_eq!(got.last(), Some(&b'\n'), "law 3: lines are given whole");
+                let taken = match take {
+                    Take::All => got.len(),
+                    Take::Bytes(most) => most.min(got.len()),
+                    Take::Step if reader.cursor == 0 || self.said[reader.cursor - 1] == b'\n' => 2,
+                    Take::Step => batch.first_line().len(),
+                };
+                self.observe()?;
+                self.peer(who).member.pass(taken);
+                self.pass(who, taken);
+            }
+        }
+        self.observe()
+    }
+
+    /// What a look for lines has to bring, and what it does to the sweep.
+    fn foresee(&mut self, who: usize) -> Poll<Next> {
+        loop {
+            let cursor = self.reader(who).cursor;
+            let until = self.peer(who).end.unwrap_or(self.said.len());
+            if cursor == until && self.closed {
+                return Poll::Ready(Next::End);
+            }
+            if self.limits.patience.is_zero() && cursor < self.pressed_until {
+                return Poll::Ready(Next::InTheWay);
+            }
+            if cursor < self.published.min(until) {
+                return Poll::Ready(Next::Lines);
+            }
+            if !std::mem::take(&mut self.reader(who).owes) {
+                return Poll::Pending;
+            }
+            let is_news = self.publish_unless_owed();
+            self.meet(Case::NextSweepByCheckIn, is_news);
+        }
+    }
+
+    fn pass(&mut self, who: usize, taken: usize) {
+        let end = self.peer(who).end;
+        let reader = self.reader(who);
+        reader.cursor += taken;
+        reader.owes = false;
+        if end == Some(reader.cursor) {
+            self.peer(who).reader = None;
+            self.meet(Case::EndReached, true);
+        }
+    }
+
+    fn block(&mut self, who: usize) -> Checked {
+        let peer = self.peer(who);
+        let waker = Waker::from(Arc::clone(&peer.lines_waker));
+        let is_in_the_way = peer.member.block(0, &waker);
+        let reader = self.reader(who);
+        let cursor = reader.cursor;
+        let owed = std::mem::take(&mut reader.owes);
+        reader.is = Is::Blocked;
+        prop_assert_eq!(is_in_the_way, cursor < self.pressed_until, "law 6: who is in the way is told so");
+        self.meet(Case::BlockedInTheWay, is_in_the_way);
+        self.meet(Case::BlockedWhileOwing, owed);
+        self.observe()
+    }
+
+    fn let_go(&mut self, who: usize) -> Checked {
+        let wakes_parked = self.is_gathering() && self.is_any(Is::Parked);
+        let head = self.said.len();
+        let (cursor, end) = (self.reader(who).cursor, self.peer(who).end);
+        let Some(LetGo { missed_lines, torn }) = self.peer(who).member.let_go() else {
+            prop_assert!(cursor >= self.pressed_until, "law 6: who is in the way is let go");
+            self.meet(Case::LetGoRefused, true);
+            return self.observe();
+        };
+        prop_assert!(cursor < self.pressed_until, "law 6: only who is in the way is let go");
+        let to = end.unwrap_or(head);
+        let is_amid_line = cursor > 0 && self.said[cursor - 1] != b'\n';
+        let rest = self.said[cursor..].split_inclusive(|byte| *byte == b'\n').next().filter(|_| is_amid_line);
+        prop_assert_eq!(&torn[..], rest.unwrap_or_default(), "law 3: a line is finished before a run is missed");
+        let missed = self.said[cursor + torn.len()..to].split_inclusive(|byte| *byte == b'\n').count();
+        prop_assert_eq!(missed_lines, missed as u64, "law 2: the count is exact");
+        self.let_gos += 1;
+        self.missed_lines += missed_lines;
+        self.published = head;
+        let again = std::mem::replace(&mut self.peer(who).was_let_go, true);
+        self.pass(who, to - cursor);
+        self.meet(Case::LetGo, true);
+        self.meet(Case::LetGoAmidLine, is_amid_line);
+        self.meet(Case::LetGoAgain, again);
+        self.meet(Case::LetGoToItsEnd, end.is_some());
+        self.meet(Case::LetGoWakesParkedReader, wakes_parked);
+        self.observe_after(Call::LetGo)
+    }
+
+    /// Its departure stands in the sequence, and its name and its place in the queue are free.
+    fn depart(&mut self, who: usize) {
+        self.meet(Case::ParkedSenderDeparted, self.queue.contains(&who));
+        self.unqueue(who);
+        let head = self.said.len();
+        let closed = self.closed;
+        let peer = self.peer(who);
+        peer.wants = None;
+        let had_name = peer.name.take().is_some();
+        if peer.is_member() {
+            peer.end = Some(head);
+            let departure = format!("{} left\n", peer.who);
+            let ends_here = peer.reader.as_ref().is_some_and(|reader| reader.cursor == head);
+            if ends_here {
+                peer.reader = None;
+            }
+            if !closed {
+                self.append(departure.as_bytes());
+            }
+            self.meet(Case::EndAtOnce, ends_here);
+        }
+        self.meet(Case::NameFreed, had_name);
+    }
+
+    fn leave(&mut self, who: usize) -> Checked {
+        let owes = self.peer(who).reader.as_ref().is_some_and(|reader| reader.owes);
+        self.meet(Case::LeftWhileOwing, owes);
+        if self.peer(who).turn.take().is_some() {
+            self.observe()?;
+        }
+        let peer = self.peer(who);
+        if peer.reader.is_none() {
+            let next = peer.member.poll_next(0, &mut Batch::default(), &mut Context::from_waker(Waker::noop()));
+            prop_assert_eq!(next, Poll::Ready(Next::End), "law 5: who does not read has its end");
+            prop_assert!(!peer.member.block(0, Waker::noop()), "law 6: who does not read is in nobody's way");
+            prop_assert_eq!(peer.member.let_go(), None, "law 6: who does not read is not let go");
+        }
+        self.depart(who);
+        let Peer { member, lines_waker, turn_waker, .. } = self.peers[who].take().expect("it leaves once");
+        drop(member);
+        prop_assert_eq!(turn_waker.take(), 0, "law 8: who leaves has no turn");
+        prop_assert_eq!(Arc::strong_count(&lines_waker), 1, "law 9: a waker is left behind");
+        prop_assert_eq!(Arc::strong_count(&turn_waker), 1, "law 9: a waker is left behind");
+        self.observe()
+    }
+
+    fn close(&mut self) -> Checked {
+        if self.closed {
+            self.room.close();
+            return self.observe();
+        }
+        let (parked, blocked) = (self.is_any(Is::Parked), self.is_any(Is::Blocked));
+        self.meet(Case::ClosedWithParkedReader, parked);
+        self.meet(Case::ClosedWithBlockedReader, blocked);
+        self.meet(Case::ClosedWithParkedSender, !self.queue.is_empty());
+        self.meet(Case::ClosedWhileGathering, self.is_gathering());
+        self.room.close();
+        self.closed = true;
+        self.observe_after(Call::Close)
+    }
+
+    /// Publishes when no sweep waits for anybody; says whether that was any news.
+    fn publish_unless_owed(&mut self) -> bool {
+        let is_news = self.is_gathering() && !self.readers().any(|reader| reader.owes);
+        if is_news {
+            self.published = self.said.len();
+            self.sweeps = true;
+        }
+        is_news
+    }
+
+    /// Everyone who has something to do does it once; says whether anybody had.
+    fn go_on(&mut self) -> Checked<bool> {
+        let mut moved = false;
+        for who in 0..self.peers.len() {
+            if self.is(who, Is::Awake) {
+                moved = true;
+                self.read(who, Take::All)?;
+                let pressed_until = self.pressed_until;
+                let is_in_the_way = self.peer(who).reader.as_ref().is_some_and(|reader| reader.cursor < pressed_until);
+                if is_in_the_way && self.limits.patience.is_zero() {
+                    self.let_go(who)?;
+                }
+            }
+            if self.peers[who].as_ref().is_some_and(|peer| peer.wants.is_some() && !peer.sleeps) {
+                moved = true;
+                self.take_turn(who)?;
+                if self.peer(who).turn.take().is_some() {
+                    self.observe()?;
+                }
+            }
+        }
+        Ok(moved)
+    }
+
+    fn observe(&mut self) -> Checked {
+        self.observe_after(Call::Other)
+    }
+
+    /// What follows from any call, and what has to be seen of it.
+    fn observe_after(&mut self, call: Call) -> Checked {
+        let head = self.said.len();
+        self.publish_unless_owed();
+        self.trim();
+        let pressed_before = self.pressed_until;
+        let is_backlog_full = self.backlog_bytes() >= self.limits.backlog_bytes;
+        let presses = !self.closed && !self.queue.is_empty() && is_backlog_full;
+        self.pressed_until = if presses { self.oldest_end() } else { 0 };
+        let is_pressed = self.pressed_until > pressed_before;
+        self.meet(Case::BacklogFull, is_backlog_full);
+        self.meet(Case::GatheredLinesPressed, is_pressed && self.is_gathering());
+        if is_pressed || call != Call::Other {
+            self.published = head;
+        }
+        let sweeps = std::mem::take(&mut self.sweeps) || is_pressed || call != Call::Other;
+        self.meet(Case::Gathered, self.is_gathering());
+        self.check_readers(call, pressed_before, sweeps)?;
+        self.check_senders(call)?;
+        self.check_tally()
+    }
+
+    /// Drops the segments that no reader needs, from the oldest on; with nobody behind, nothing is kept.
+    fn trim(&mut self) {
+        let head = self.said.len();
+        match self.readers().map(|reader| reader.cursor).filter(|cursor| *cursor < head).min() {
+            None => self.segments = vec![head],
+            Some(slowest) => {
+                let passed = self.segments.iter().skip(1).take_while(|start| **start <= slowest).count();
+                self.segments.drain(..passed);
+            }
+        }
+        self.published = self.published.max(self.segments[0]);
+    }
+
+    /// Law 8, readers: who is parked is woken once by what is published behind its place, and by the end; who is blocked when it
+    /// comes to be in the way, and by the end; and nobody else. To press and to let go may wake everybody who is parked.
+    fn check_readers(&mut self, call: Call, pressed_before: usize, sweeps: bool) -> Checked {
+        let (published, pressed_until) = (self.published, self.pressed_until);
+        let is_closing = call == Call::Close;
+        let mut pressed = false;
+        for peer in self.peers.iter_mut().flatten() {
+            let wakes = peer.lines_waker.take();
+            prop_assert!(wakes <= 1, "law 8: {} is woken {} times at once", peer.who, wakes);
+            let was_woken = wakes == 1;
+            let Some(reader) = &mut peer.reader else {
+                prop_assert!(!was_woken, "law 8: {} is woken and does not read", peer.who);
+                continue;
+            };
+            let (must, may) = match reader.is {
+                Is::Awake => (false, false),
+                Is::Parked => {
+                    let is_due = is_closing || reader.cursor < published;
+                    (is_due, sweeps)
+                }
+                Is::Blocked => {
+                    let is_in_the_way = reader.cursor < pressed_until;
+                    let is_newly = is_in_the_way && reader.cursor >= pressed_before;
+                    (is_closing || is_newly, is_closing || is_in_the_way && pressed_until > pressed_before)
+                }
+            };
+            prop_assert!(
+                was_woken || !must,
+                "law 8: {} is {:?} at {}, and not woken",
+                peer.who,
+                reader.is,
+                reader.cursor
+            );
+            prop_assert!(!was_woken || may, "law 8: {} is {:?} at {}, and woken", peer.who, reader.is, reader.cursor);
+            if was_woken {
+                reader.owes = reader.is == Is::Parked;
+                pressed |= reader.is == Is::Blocked && !is_closing;
+                reader.is = Is::Awake;
+            }
+        }
+        self.meet(Case::BlockedReaderPressed, pressed);
+        Ok(())
+    }
+
+    /// Law 8, senders: the first of the queue is woken once when there is room for it, all are by the end, and nobody else.
+    fn check_senders(&mut self, call: Call) -> Checked {
+        let first = self.queue.first().copied().filter(|_| !self.closed && !self.is_full());
+        for (who, peer) in self.peers.iter_mut().enumerate() {
+            let Some(peer) = peer else { continue };
+            let wakes = peer.turn_waker.take();
+            let is_due = peer.sleeps && (call == Call::Close || first == Some(who));
+            prop_assert_eq!(wakes, usize::from(is_due), "law 8: how often {} is woken for its turn", &peer.who);
+            peer.sleeps &= !is_due;
+        }
+        Ok(())
+    }
+
+    /// Names are whose the list says. A guest asks for each, which changes nothing as it has not entered.
+    fn check_names(&self) -> Checked {
+        let mut guest = self.room.seat("guest");
+        match guest.poll_turn(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => Err(TestCaseError::fail("law 8: at rest there is room")),
+            Poll::Ready(Err(Closed)) => {
+                prop_assert!(self.closed, "only a closed room refuses");
+                Ok(())
+            }
+            Poll::Ready(Ok(mut turn)) => {
+                for (name, text) in NAMES.iter().enumerate() {
+                    let expected = if self.is_taken(name, None) { Err(Taken) } else { Ok(()) };
+                    prop_assert_eq!(guest.rename(&mut turn, &parsed(name)), expected, "law 4: whose {} is", text);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn check_tally(&self) -> Checked {
+        let tally = self.room.tally();
+        let expected = Tally {
+            members: self.peers.iter().flatten().filter(|peer| peer.is_member()).count(),
+            seats: self.peers.iter().flatten().count(),
+            held_bytes: self.said.len() - self.segments[0],
+            partial_bytes: 0,
+            senders_parked: self.queue.len(),
+            said_bytes: self.said.len() as u64,
+            let_gos: self.let_gos,
+            missed_lines: self.missed_lines,
+        };
+        prop_assert_eq!(tally, expected, "laws 2, 4, 7 and 9: the room's numbers, left, are the list's, right");
+        for peer in self.peers.iter().flatten() {
+            prop_assert_eq!(peer.member.who(), &peer.who, "law 3: WHO is whom it names");
+        }
+        Ok(())
+    }
+
+    /// Law 7, between steps, when no turn is half used: the backlog and the turn that overshoots it, the oldest segment, and
+    /// the departures that never wait. That also judges what is foretold.
+    fn check_bound(&self) -> Checked {
+        let turn = self.limits.turn_bytes();
+        let segment = self.limits.backlog_bytes / 64 + turn;
+        let departures = self.peers.len() * DEPARTURE_BYTES_MAX;
+        let most = self.limits.backlog_bytes + turn + segment + departures;
+        let held = self.room.tally().held_bytes;
+        prop_assert!(held + self.promised_bytes() <= most, "law 7: {} held, {} promised", held, self.promised_bytes());
+        Ok(())
+    }
+}
+
+fn is_one_name(one: usize, other: usize) -> bool {
+    NAMES[one].eq_ignore_ascii_case(NAMES[other])
+}
+
+fn parsed(name: usize) -> Name {
+    Name::parse(NAMES[name].as_bytes()).expect("a name")
+}
