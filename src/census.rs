@@ -120,4 +120,22 @@ mod tests {
         places.clear();
         assert!(census.counts.lock().expect("whole").by_prefix.is_empty(), "nothing is left behind");
     }
+
+    #[test]
+    fn who_is_refused_takes_no_place() {
+        let census = Arc::new(Census::default());
+        let none = Limits { connections_max: 0, per_ip_max: 1, ..Limits::default() };
+        assert!(matches!(census.admit(ip("10.0.0.1"), &none), Err(Notice::ServerFull { connections_max: 0 })));
+        let none_each = Limits { connections_max: 1, per_ip_max: 0, ..Limits::default() };
+        assert!(matches!(census.admit(ip("10.0.0.1"), &none_each), Err(Notice::AddressFull { per_ip_max: 0 })));
+        assert!(census.counts.lock().expect("whole").by_prefix.is_empty(), "nothing is left behind");
+
+        let limits = Limits { connections_max: 2, per_ip_max: 1, ..Limits::default() };
+        let first = census.admit(ip("10.0.0.1"), &limits).expect("the first comes in");
+        assert!(census.admit(ip("10.0.0.1"), &limits).is_err());
+        let other = census.admit(ip("10.0.0.2"), &limits).expect("the refused one did not take this place");
+        assert!(matches!(census.admit(ip("10.0.0.3"), &limits), Err(Notice::ServerFull { .. })));
+        drop((first, other));
+        assert!(census.counts.lock().expect("whole").by_prefix.is_empty(), "nothing is left behind");
+    }
 }

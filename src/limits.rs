@@ -211,6 +211,20 @@ mod tests {
         assert_eq!(Limits::default().check(), Ok(()));
     }
 
+    /// Written out, not computed: to change one of them is a decision.
+    #[test]
+    fn numbers_are_as_documented() {
+        assert_eq!((READ_BYTES, SEND_BUFFER_BYTES), (16_384, 65_536));
+        assert_eq!((CONNECTION_BYTES, INPUT_BYTES_FREE, LOG_SPARE_BYTES), (6_144, 1_024, 262_144));
+        assert_eq!(LINE_BYTES_MAX_MOST, 268_435_456);
+        let limits = Limits::default();
+        assert_eq!((limits.line_bytes_max, limits.backlog_bytes), (65_536, 4_194_304));
+        assert_eq!(limits.partial_bytes_total, 16_777_216);
+        assert_eq!(limits.line_stored_bytes_max(), 196_707);
+        assert_eq!((limits.segment_bytes(), limits.turn_lines_bytes(), limits.turn_bytes()), (65_536, 65_536, 262_451));
+        assert_eq!(limits.memory_bytes_max(1_000, 2), 31_058_635);
+    }
+
     #[test]
     fn small_backlog_is_refused_with_the_least_that_works() {
         let limits = Limits { line_bytes_max: 100, backlog_bytes: 1595, ..Limits::default() };
@@ -235,5 +249,21 @@ mod tests {
         assert_eq!(each, CONNECTION_BYTES + INPUT_BYTES_FREE);
         assert_eq!(limits.memory_bytes_max(20_000, 2), limits.memory_bytes_max(0, 2) + 20_000 * each);
         assert!(limits.memory_bytes_max(0, 2) < 2 * limits.backlog_bytes + limits.partial_bytes_total);
+    }
+
+    #[test]
+    fn segments_and_turns_are_small_parts_of_any_backlog() {
+        fn check(backlog_bytes: usize, segment_bytes: usize, turn_lines_bytes: usize) {
+            let limits = Limits { line_bytes_max: 1, backlog_bytes, ..Limits::default() };
+            assert_eq!(limits.check(), Ok(()));
+            assert_eq!(limits.segment_bytes(), segment_bytes);
+            assert_eq!(limits.turn_lines_bytes(), turn_lines_bytes);
+            assert_eq!(limits.turn_bytes(), turn_lines_bytes + (3 + 96 + 3) + 2 * 96 + 16, "a line and a name more");
+        }
+        check(408, 6, 25);
+        check(1 << 20, 16 * 1024, 64 * 1024);
+        check((4 << 20) - 1, 64 * 1024 - 1, 64 * 1024);
+        check(4 << 20, 64 * 1024, 64 * 1024);
+        check(1 << 30, 64 * 1024, 64 * 1024);
     }
 }

@@ -292,9 +292,6 @@ impl Log {
 
     /// What is left of the line in whose middle `at` lies; empty when a line begins there.
     pub(crate) fn rest_of_line(&self, at: Position) -> &[u8] {
-        if at == self.head || at < self.tail() {
-            return &[];
-        }
         let segment = &self.segments[self.segment_index(at)];
         let Some((index, offset)) = segment.piece_at(at) else { return &[] };
         let bytes = &segment.pieces[index].bytes;
@@ -594,6 +591,63 @@ mod tests {
         assert_eq!(batch.first_line(), b"e\n");
         assert!(batch.advance(2), "at a line's end");
         assert_eq!(batch.first_line(), b"two\n");
+    }
+
+    /// Law 7's spare.
+    #[test]
+    fn published_bytes_have_at_most_a_quarter_to_spare() {
+        for (bytes, capacity) in [(8, 10), (7, 7)] {
+            let mut segment = Segment::open_at(Position(0));
+            segment.fresh = Vec::with_capacity(10);
+            segment.fresh.resize(bytes, b'\n');
+            segment.freeze();
+            assert_eq!(segment.pieces[0].bytes.capacity(), capacity);
+        }
+    }
+
+    #[test]
+    fn lines_of_a_whole_segment_are_counted_once_and_of_a_part_each_time() {
+        let mut log = Log::new(4);
+        let _stalled = log.enter();
+        log.append(b"a\nb\n");
+        log.append(b"c\nd\n");
+        for (from, to, lines) in [(0, 2, 1), (2, 4, 1), (0, 4, 2), (2, 8, 3), (0, 6, 3), (0, 8, 4), (4, 4, 0)] {
+            assert_eq!(log.lines_between(Position(from), Position(to)), lines, "{from}..{to}");
+        }
+        log.segments[0].lines = 40;
+        assert_eq!(log.lines_between(Position(0), Position(8)), 42);
+    }
+
+    #[test]
+    fn many_pieces_are_joined_and_a_single_one_is_not_copied() {
+        let mut log = Log::new(100);
+        let _stalled = log.enter();
+        let say = |log: &mut Log| {
+            log.append(b"\n");
+            log.publish();
+            log.segments[0].pieces.len()
+        };
+        for count in 1..=PIECES_MAX {
+            assert_eq!(say(&mut log), count);
+        }
+        assert_eq!(say(&mut log), 1);
+        let piece = Arc::as_ptr(&log.segments[0].pieces[0].bytes);
+        log.segments[0].seal();
+        assert_eq!(Arc::as_ptr(&log.segments[0].pieces[0].bytes), piece);
+    }
+
+    #[test]
+    fn batch_is_empty_once_all_of_it_is_passed() {
+        let mut log = Log::new(100);
+        let cursor = log.enter();
+        log.append(b"one\n");
+        log.publish();
+        let mut batch = Batch::default();
+        assert!(batch.is_empty());
+        log.read(cursor, log.head(), &mut batch);
+        assert!(!batch.is_empty());
+        batch.advance(4);
+        assert!(batch.is_empty());
     }
 
     #[test]

@@ -199,5 +199,28 @@ mod tests {
                 account.on_taken(bytes);
             }
         }
+
+        /// While its connection takes nothing, an account is spent from the moment foretold, and not a nanosecond before.
+        #[test]
+        fn account_is_spent_from_the_moment_foretold(ops in ops(), patience_ms in 0..500u64) {
+            let patience = Duration::from_millis(patience_ms);
+            let mut now = Instant::now();
+            let mut account = Account::new(B);
+            for op in ops {
+                match op {
+                    Op::Take(bytes) => account.on_taken(bytes),
+                    Op::Wait(ms) => {
+                        prop_assert_eq!(account.spent_at(patience), None, "whose connection takes is not waited for");
+                        account.on_blocked(now);
+                        let spent = account.spent_at(patience).expect("it waits");
+                        let just_before = spent.checked_sub(Duration::from_nanos(1)).expect("it lies behind now");
+                        prop_assert!(account.is_spent(patience, spent));
+                        prop_assert!(account.is_spent(patience, now) || !account.is_spent(patience, just_before));
+                        now = after(now, ms);
+                        account.on_unblocked(now);
+                    }
+                }
+            }
+        }
     }
 }

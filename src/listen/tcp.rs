@@ -176,4 +176,16 @@ mod tests {
             assert_eq!(socket.tcp_keepalive_retries().expect("readable"), KEEPALIVE_RETRIES);
         }
     }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn kernel_waits_for_the_stall_limit_but_as_long_as_keepalive_takes() {
+        fn check(stall: Duration, expected: Option<Duration>) {
+            assert_eq!(user_timeout(&Limits { stall, ..Limits::default() }), expected);
+        }
+        check(Duration::from_secs(1), Some(Duration::from_secs(90)));
+        check(Duration::from_secs(90), Some(Duration::from_secs(90)));
+        check(Duration::from_secs(91), Some(Duration::from_secs(91)));
+        check(FOREVER, None);
+    }
 }
