@@ -359,7 +359,7 @@ impl LastLine {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::{
         collections::VecDeque,
@@ -372,6 +372,7 @@ mod tests {
     use tokio::io::{DuplexStream, ReadBuf, duplex};
 
     use super::*;
+    use crate::fuzzing::client::{NAME, wire};
 
     /// What the stream between client and server holds at once: less than a line, and more.
     const CAPACITIES: [usize; 3] = [1, 7, 65_536];
@@ -381,7 +382,7 @@ mod tests {
     }
 
     fn named(sending: Sending) -> Options {
-        Options { name: Some("bell".into()), sending, ..Options::default() }
+        Options { name: Some(NAME.into()), sending, ..Options::default() }
     }
 
     /// A client that hangs is found at once: under paused time a deadline passes as soon as all tasks wait.
@@ -774,26 +775,6 @@ mod tests {
         to_client.shutdown().await.unwrap();
     }
 
-    /// What the server gets for an input, thought out line by line.
-    fn slow_truth(input: &[u8], options: &Options) -> Vec<u8> {
-        let is_verbatim = options.sending == Sending::Verbatim;
-        let mut wire = Vec::new();
-        let mut rest = input;
-        if let Some(name) = &options.name {
-            wire.extend(format!("/name {name}\n").bytes());
-        }
-        if options.name.is_some() || is_verbatim {
-            rest = rest.strip_prefix("\u{feff}".as_bytes()).unwrap_or(rest);
-        }
-        for line in rest.split_inclusive(|byte| *byte == b'\n') {
-            if is_verbatim && line[0] == b'/' {
-                wire.push(b'/');
-            }
-            wire.extend(line);
-        }
-        wire
-    }
-
     fn any_chunks() -> impl Strategy<Value = Vec<Vec<u8>>> {
         let any_byte = prop_oneof![2 => select(&b"\n/x\xef\xbb\xbf"[..]), 1 => any::<u8>()];
         let with_mark = vec(vec(any_byte, 1..8), 0..20);
@@ -815,7 +796,7 @@ mod tests {
         ) {
             let sending = if is_verbatim { Sending::Verbatim } else { Sending::Commands };
             let options = if is_named { named(sending) } else { Options { sending, ..Options::default() } };
-            let expected = slow_truth(&chunks.concat(), &options);
+            let expected = wire(&chunks.concat(), &options);
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let (stream, server) = duplex(capacity);
             let mut output = Vec::new();

@@ -24,6 +24,9 @@
 //! [`client::run`] is the other end. [`Limits`] has every number. A whole server in memory stands at [`server::run`].
 
 pub mod client;
+#[cfg(all(any(test, fuzzing), not(loom)))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod limits;
 pub mod listen;
 pub mod log;

@@ -129,15 +129,14 @@ impl Splitter {
         (start < self.used).then(|| self.event(&self.held[start..]))
     }
 
-    /// The text of the first whole line that is held; `at_end` of the input, of the unended one if there is no other. `None`
+    /// What the first whole line that is held will be; `at_end` of the input, the unended one if there is no other. `None`
     /// when no line will come of what is held.
-    pub(crate) fn first_held(&mut self, at_end: bool) -> Option<&[u8]> {
+    pub(crate) fn first_held(&mut self, at_end: bool) -> Option<Event<'_>> {
         if at_end {
             self.give_up_bom();
         }
         let end = self.end_in_held().or_else(|| (at_end && self.held_bytes() > 0).then_some(self.held.len()))?;
-        let text = &self.held[self.used..end];
-        Some(text.strip_suffix(&[CR]).unwrap_or(text))
+        Some(self.event(&self.held[self.used..end]))
     }
 
     /// Refuses the unended line that is held, because memory for it is spent: it is skipped to its line feed and no event
@@ -264,115 +263,44 @@ impl Splitter {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(any(test, fuzzing), not(loom)))]
+impl Splitter {
+    /// Asserts what holds after every call.
+    pub(crate) fn check(&self) {
+        assert!(self.used <= self.searched);
+        assert!(self.searched <= self.held.len());
+        assert!(!self.held[self.used..self.searched].contains(&LF));
+        assert!(!self.is_skipping || self.held_bytes() == 0);
+        assert!(self.bom.is_none() || self.held.is_empty());
+        assert!(self.held.capacity() <= self.held.len() + (self.held.len() / 8).max(64));
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    /// An event with its bytes.
-    #[derive(Clone, Debug, PartialEq, Eq)]
-    enum Told {
-        Line(Vec<u8>),
-        TooLong,
-    }
-
-    impl From<Event<'_>> for Told {
-        fn from(event: Event<'_>) -> Self {
-            match event {
-                Event::Line(text) => Self::Line(text.to_vec()),
-                Event::TooLong => Self::TooLong,
-            }
-        }
-    }
-
-    /// What is done with one read's bytes.
-    #[derive(Clone, Copy, Debug)]
-    enum Fate {
-        /// All lines in it are asked for.
-        Next,
-        /// One line is asked for, the rest is kept.
-        NextThenKeep,
-        /// It is kept, nothing is asked for.
-        Keep,
-        /// It is kept, and then one line is asked for.
-        KeepThenNext,
-    }
-
-    /// The slow truth: the events of a connection whose bytes are all there.
-    fn oracle(mut all: &[u8], line_bytes_max: usize, drop_bom: bool) -> Vec<Told> {
-        if drop_bom {
-            all = all.strip_prefix(&BOM).unwrap_or(all);
-        }
-        let mut lines: Vec<&[u8]> = all.split(|&b| b == LF).collect();
-        if lines.last().is_some_and(|last| last.is_empty()) {
-            lines.pop();
-        }
-        let judge = |line: &[u8]| {
-            let text = if line.ends_with(b"\r") { &line[..line.len() - 1] } else { line };
-            if text.len() > line_bytes_max { Told::TooLong } else { Told::Line(text.to_vec()) }
-        };
-        lines.into_iter().map(judge).collect()
-    }
-
-    /// Every call is followed by a look at what must always hold.
-    fn check(splitter: &Splitter) {
-        assert!(splitter.used <= splitter.searched);
-        assert!(splitter.searched <= splitter.held.len());
-        assert!(!splitter.held[splitter.used..splitter.searched].contains(&LF));
-        assert!(!splitter.is_skipping || splitter.held_bytes() == 0);
-        assert!(splitter.bom.is_none() || splitter.held.is_empty());
-        assert!(splitter.held_bytes() == 0 || splitter.held.capacity() <= 2 * splitter.held_bytes() + 128);
-    }
-
-    fn ask(splitter: &mut Splitter, input: &mut &[u8]) -> Option<Told> {
-        let event = splitter.next(input).map(Told::from);
-        if event.is_none() {
-            assert!(input.is_empty(), "all of the input was taken in");
-            let (held, held_bytes) = (splitter.held.capacity(), splitter.held_bytes());
-            assert!(held_bytes <= splitter.line_bytes_max + 1, "no more is held than may become a line");
-            assert!(held_bytes > 0 || held == 0, "what was used is given back");
-            assert!(held <= held_bytes + (held_bytes / 8).max(64), "{held} for {held_bytes}");
-        }
-        check(splitter);
-        event
-    }
-
-    fn split(reads: &[(Vec<u8>, Fate)], line_bytes_max: usize, drop_bom: bool) -> Vec<Told> {
-        let mut splitter = Splitter::new(line_bytes_max, drop_bom);
-        let mut told = Vec::new();
-        for (read, fate) in reads {
-            let mut input = &read[..];
-            if matches!(fate, Fate::KeepThenNext) {
-                splitter.keep(std::mem::take(&mut input));
-            }
-            match fate {
-                Fate::Next => told.extend(std::iter::from_fn(|| ask(&mut splitter, &mut input))),
-                Fate::NextThenKeep | Fate::KeepThenNext => told.extend(ask(&mut splitter, &mut input)),
-                Fate::Keep => {}
-            }
-            splitter.keep(input);
-            check(&splitter);
-        }
-        told.extend(std::iter::from_fn(|| ask(&mut splitter, &mut &[][..])));
-        told.extend(splitter.finish().map(Told::from));
-        assert_eq!(splitter.finish(), None, "the end comes once");
-        assert!(!splitter.is_amid_line());
-        assert_eq!(splitter.held.capacity(), 0);
-        told
-    }
+    use crate::fuzzing::line::{Fate, Told, Truth, check};
 
     fn line(text: &str) -> Told {
         Told::Line(text.into())
     }
 
+    /// What the slow truth has of it. Longest line: 4 bytes.
+    fn truth(input: &[u8], drop_bom: bool) -> Vec<Told> {
+        let mut truth = Truth::new(4, drop_bom);
+        truth.on_read(input);
+        truth.events(true)
+    }
+
     /// `input` cut at every two places gives `expected`, with and without keeping. Longest line: 4 bytes.
     fn check_all_cuts(input: &[u8], expected: &[Told]) {
+        assert_eq!(truth(input, true), expected, "{input:?}");
         for one in 0..=input.len() {
             for two in one..=input.len() {
                 for fate in [Fate::Next, Fate::NextThenKeep, Fate::Keep, Fate::KeepThenNext] {
-                    let reads = [&input[..one], &input[one..two], &input[two..]].map(|read| (read.to_vec(), fate));
-                    assert_eq!(split(&reads, 4, true), expected, "{input:?} cut at {one}, {two}; {fate:?}");
+                    check(&[&input[..one], &input[one..two], &input[two..]].map(|read| (read, fate)), 4, true);
                 }
             }
         }
@@ -421,8 +349,9 @@ mod tests {
         check_all_cuts(b"\xEF\xBB", &[Told::Line(b"\xEF\xBB".to_vec())]);
         check_all_cuts(b"\xEF\xEF\xBB\xBF\n", &[Told::Line(b"\xEF\xEF\xBB\xBF".to_vec())]);
         check_all_cuts(b"\xEF\xBBabc", &[Told::TooLong]);
-        let raw = [(b"\xEF\xBB\xBF\n".to_vec(), Fate::Next)];
-        assert_eq!(split(&raw, 4, false), [line("\u{FEFF}")]);
+        let raw = b"\xEF\xBB\xBF\n";
+        assert_eq!(truth(raw, false), [line("\u{FEFF}")]);
+        check(&[(raw, Fate::Next)], 4, false);
     }
 
     #[test]
@@ -510,7 +439,9 @@ mod tests {
     }
 
     fn fate() -> impl Strategy<Value = Fate> {
-        prop_oneof![Just(Fate::Next), Just(Fate::NextThenKeep), Just(Fate::Keep), Just(Fate::KeepThenNext)]
+        use Fate::{Keep, KeepThenNext, Next, NextThenKeep, NextThenRefuse};
+
+        prop_oneof![Just(Next), Just(NextThenKeep), Just(Keep), Just(KeepThenNext), Just(NextThenRefuse)]
     }
 
     proptest! {
@@ -527,13 +458,13 @@ mod tests {
             let mut rest = &all[..];
             for &(bytes, fate) in cuts.iter().cycle() {
                 let (read, after) = rest.split_at(bytes.min(rest.len()));
-                reads.push((read.to_vec(), fate));
+                reads.push((read, fate));
                 rest = after;
                 if rest.is_empty() {
                     break;
                 }
             }
-            prop_assert_eq!(split(&reads, line_bytes_max, drop_bom), oracle(&all, line_bytes_max, drop_bom));
+            check(&reads, line_bytes_max, drop_bom);
         }
     }
 }

@@ -429,23 +429,21 @@ impl Batch {
     }
 }
 
+#[cfg(all(any(test, fuzzing), not(loom)))]
+impl Log {
+    /// Asserts that no more pieces are kept than may be.
+    pub(crate) fn check_pieces(&self) {
+        let pieces: usize = self.segments.iter().map(|segment| segment.pieces.len()).sum();
+        assert!(pieces <= self.segments.len() + PIECES_MAX);
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
 
-    #[derive(Clone, Debug)]
-    enum Op {
-        /// Lines of these lengths, line feed included.
-        Append(Vec<usize>),
-        Publish,
-        Enter,
-        /// The reader takes so many bytes of what it is given, at most.
-        Read(usize, usize),
-        /// The reader goes to the head, as at a let-go.
-        Skip(usize),
-        Leave(usize),
-    }
+    use super::*;
+    use crate::fuzzing::log::{Op, check};
 
     fn op() -> impl Strategy<Value = Op> {
         prop_oneof![
@@ -453,118 +451,10 @@ mod tests {
             3 => Just(Op::Publish),
             1 => Just(Op::Enter),
             6 => (0..8usize, 1..200usize).prop_map(|(reader, bytes)| Op::Read(reader, bytes)),
-            1 => (0..8usize).prop_map(Op::Skip),
+            2 => (0..8usize, 1..4usize).prop_map(|(reader, lines)| Op::ReadUntil(reader, lines)),
+            1 => (0..8usize, 0..16usize).prop_map(|(reader, lines)| Op::Skip(reader, lines)),
             1 => (0..8usize).prop_map(Op::Leave),
         ]
-    }
-
-    /// The slow truth: everything ever said as one list of bytes, and where everyone stands in it.
-    #[derive(Default)]
-    struct Oracle {
-        said: Vec<u8>,
-        published: usize,
-        readers: Vec<usize>,
-    }
-
-    impl Oracle {
-        fn rest_of_line(&self, at: usize) -> &[u8] {
-            if at == 0 || at == self.said.len() || self.said[at - 1] == b'\n' {
-                return &[];
-            }
-            let end = self.said[at..].iter().position(|byte| *byte == b'\n').expect("lines end");
-            &self.said[at..=at + end]
-        }
-
-        fn lines_between(&self, from: usize, to: usize) -> u64 {
-            self.said[from..to].split_inclusive(|byte| *byte == b'\n').count() as u64
-        }
-    }
-
-    fn place(at: usize) -> Position {
-        Position(at as u64)
-    }
-
-    fn contents(batch: &Batch) -> Vec<u8> {
-        batch.slices().flatten().copied().collect()
-    }
-
-    fn check(segment_bytes: usize, ops: Vec<Op>) -> Result<(), TestCaseError> {
-        let mut log = Log::new(segment_bytes);
-        let mut truth = Oracle::default();
-        let mut batch = Batch::default();
-        let mut letter = 0u8;
-        for op in ops {
-            match op {
-                Op::Append(lengths) => {
-                    let start = truth.said.len();
-                    for length in lengths {
-                        letter = (letter + 1) % 26;
-                        truth.said.extend(std::iter::repeat_n(b'a' + letter, length - 1));
-                        truth.said.push(b'\n');
-                    }
-                    log.append(&truth.said[start..]);
-                }
-                Op::Publish => {
-                    log.publish();
-                    truth.published = truth.said.len();
-                }
-                Op::Enter => {
-                    prop_assert_eq!(log.enter(), place(truth.said.len()));
-                    truth.readers.push(truth.said.len());
-                }
-                Op::Read(reader, most) if reader < truth.readers.len() => {
-                    let from = truth.readers[reader];
-                    log.read(place(from), log.head(), &mut batch);
-                    let got = contents(&batch);
-                    prop_assert_eq!(got.len(), batch.bytes());
-                    if from < truth.published {
-                        prop_assert!(!got.is_empty(), "what is published can be read");
-                        prop_assert!(got.len() + from <= truth.published, "only what is published is read");
-                        prop_assert_eq!(&got[..], &truth.said[from..from + got.len()]);
-                        let taken = most.min(got.len());
-                        let to = from + taken;
-                        prop_assert_eq!(batch.advance(taken), truth.said[to - 1] == b'\n');
-                        prop_assert_eq!(contents(&batch), &got[taken..]);
-                        log.advance(place(from), place(to));
-                        truth.readers[reader] = to;
-                    } else {
-                        prop_assert!(got.is_empty());
-                    }
-                }
-                Op::Skip(reader) if reader < truth.readers.len() => {
-                    let from = truth.readers[reader];
-                    let torn = log.rest_of_line(place(from)).to_vec();
-                    // A reader amid a line was given it, so it is published.
-                    prop_assert_eq!(&torn[..], truth.rest_of_line(from));
-                    let next = from + torn.len();
-                    let missed = log.lines_between(place(next), log.head());
-                    truth.published = truth.said.len();
-                    prop_assert_eq!(missed, truth.lines_between(next, truth.said.len()));
-                    log.advance(place(from), log.head());
-                    truth.readers[reader] = truth.said.len();
-                }
-                Op::Leave(reader) if reader < truth.readers.len() => {
-                    log.leave(place(truth.readers.swap_remove(reader)));
-                }
-                Op::Read(..) | Op::Skip(_) | Op::Leave(_) => {}
-            }
-            log.check();
-            prop_assert_eq!(log.head(), place(truth.said.len()));
-            let slowest = truth.readers.iter().min().copied().unwrap_or(truth.said.len());
-            if log.published() != place(truth.published) {
-                prop_assert!(log.published() > place(truth.published), "what is published stays so");
-                prop_assert!(log.published() <= place(slowest), "nothing is published by itself that someone awaits");
-                truth.published = usize::try_from(log.published().0).expect("small");
-            }
-            if slowest == truth.said.len() {
-                prop_assert_eq!(log.held_bytes(), 0, "nobody is behind, so nothing is held");
-            }
-            prop_assert!(log.tail() <= place(slowest), "what somebody has yet to read is kept");
-            prop_assert!(slowest == truth.said.len() || place(slowest) < log.oldest_end(), "nothing else is kept");
-            let pieces: usize = log.segments.iter().map(|segment| segment.pieces.len()).sum();
-            prop_assert!(pieces <= log.segments.len() + PIECES_MAX);
-        }
-        Ok(())
     }
 
     proptest! {
@@ -575,7 +465,7 @@ mod tests {
             segment_bytes in prop_oneof![Just(1usize), 2..64usize, 64..2000usize],
             ops in proptest::collection::vec(op(), 1..300),
         ) {
-            check(segment_bytes, ops)?;
+            check(segment_bytes, &ops);
         }
     }
 

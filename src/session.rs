@@ -89,7 +89,8 @@ impl Session {
     pub(crate) fn only_goes(&mut self, at_end: bool) -> bool {
         match self.splitter.first_held(at_end) {
             None => at_end,
-            Some(text) => !self.wire.plain && command::parse(text) == Command::Quit,
+            Some(Event::Line(text)) => !self.wire.plain && command::parse(text) == Command::Quit,
+            Some(Event::TooLong) => false,
         }
     }
 
@@ -154,32 +155,16 @@ fn mean(event: Event<'_>, wire: Wire, line_bytes_max: usize, who: &str, answer: 
     Effect::Told
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    const WHO: &str = "10.0.0.1:5000";
+    use crate::fuzzing::line::Fate;
+    use crate::fuzzing::session::{Read, WHO, check};
 
     fn limits() -> Limits {
         Limits { line_bytes_max: 12, ..Limits::default() }
-    }
-
-    /// The slow truth: the whole input at once, line by line.
-    fn meaning(input: &[u8], wire: Wire) -> (Vec<Effect>, Answer) {
-        let input = if wire.raw { input } else { input.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(input) };
-        let mut answer = Answer::default();
-        let mut lines: Vec<&[u8]> = input.split(|byte| *byte == b'\n').collect();
-        if lines.last().is_some_and(|last| last.is_empty()) {
-            lines.pop();
-        }
-        let effects = lines.into_iter().map(|line| {
-            let text = line.strip_suffix(b"\r").unwrap_or(line);
-            let event = if text.len() > limits().line_bytes_max { Event::TooLong } else { Event::Line(text) };
-            mean(event, wire, limits().line_bytes_max, WHO, &mut answer)
-        });
-        (effects.collect(), answer)
     }
 
     /// Bytes in which lines, commands and ends of all kinds are frequent.
@@ -205,40 +190,21 @@ mod tests {
         #[test]
         fn session_means_its_input_however_it_comes(
             input in input(),
-            cuts in proptest::collection::vec(1..30usize, 1..40),
-            pauses in proptest::collection::vec(any::<bool>(), 1..40),
+            cuts in proptest::collection::vec((1..30usize, 0..5u8, any::<bool>()), 1..40),
             plain: bool,
             raw: bool,
         ) {
-            let wire = Wire { lang: Lang::En, plain, raw };
-            let mut session = Session::new(wire, &limits());
-            let mut answer = Answer::default();
-            let mut effects = Vec::new();
-            let mut pauses = pauses.into_iter().cycle();
-            let mut cuts = cuts.into_iter().cycle();
+            let mut reads = Vec::new();
             let mut rest = &input[..];
-            while !rest.is_empty() {
-                let cut = cuts.next().expect("endless").min(rest.len());
-                let (mut chunk, later) = rest.split_at(cut);
+            for (bytes, fate, asks) in cuts.into_iter().cycle() {
+                let (bytes, later) = rest.split_at(bytes.min(rest.len()));
+                reads.push(Read { bytes, fate: Fate::of(fate), asks });
                 rest = later;
-                while let Some(effect) = session.next(WHO, &mut chunk, &mut answer) {
-                    effects.push(effect);
-                    if pauses.next().expect("endless") {
-                        session.keep(chunk);
-                        chunk = &[];
-                    }
+                if rest.is_empty() {
+                    break;
                 }
-                prop_assert!(chunk.is_empty());
             }
-            while let Some(effect) = session.finish(WHO, &mut answer) {
-                effects.push(effect);
-            }
-            prop_assert_eq!(session.next(WHO, &mut &b""[..], &mut answer), None);
-            prop_assert_eq!(session.memory_bytes(), 0);
-            let (expected_effects, expected) = meaning(&input, wire);
-            prop_assert_eq!(effects, expected_effects);
-            prop_assert_eq!(answer.said, expected.said);
-            prop_assert_eq!(answer.told, expected.told);
+            check(&reads, Wire { lang: Lang::En, plain, raw }, limits().line_bytes_max);
         }
 
         /// Whatever is said is one whole line that begins with who said it.
@@ -259,7 +225,7 @@ mod tests {
 
     #[test]
     fn going_needs_no_turn() {
-        let cases: [(&[u8], bool, bool); 7] = [
+        let cases: [(&[u8], bool, bool); 9] = [
             (b"", false, false),
             (b"", true, true),
             (b"/quit\r\nmore\n", false, true),
@@ -267,6 +233,8 @@ mod tests {
             (b"/quit", false, false),
             (b"/quit", true, true),
             (b"hi", true, false),
+            (b"/quit        \n", false, false),
+            (b"/quit        ", true, false),
         ];
         for (held, at_end, expected) in cases {
             let mut session = Session::new(Wire::default(), &limits());

@@ -190,11 +190,13 @@ fn harm(text: &[u8]) -> Option<(usize, [u8; 3])> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fuzzing::line::check_clean;
+    use crate::fuzzing::terminal::{self, deeds};
 
     fn cleaned(text: &[u8]) -> Vec<u8> {
         let mut out = b"before".to_vec();
@@ -203,45 +205,11 @@ mod tests {
         out
     }
 
-    /// The slow truth, a character at a time.
-    fn oracle(text: &[u8]) -> String {
-        let mend = |character: char| match character {
-            '\t' => '\t',
-            '\u{7F}' => '\u{2421}',
-            '\0'..='\u{1F}' => char::from_u32(0x2400 + u32::from(character)).expect("a picture"),
-            '\u{80}'..='\u{9F}'
-            | '\u{61C}'
-            | '\u{200E}'
-            | '\u{200F}'
-            | '\u{2028}'..='\u{202E}'
-            | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
-            _ => character,
-        };
-        String::from_utf8_lossy(text).chars().map(mend).collect()
-    }
-
-    fn cleaned_stream(reads: &[&[u8]]) -> Vec<u8> {
-        let mut cleaner = Cleaner::default();
-        let mut out = Vec::new();
-        for read in reads {
-            cleaner.clean(read, &mut out);
-        }
-        cleaner.finish(&mut out);
-        cleaner.finish(&mut out);
-        out
-    }
-
-    fn oracle_stream(bytes: &[u8]) -> Vec<u8> {
-        // No character has a line feed in it, so lines can be cleaned apart.
-        let lines: Vec<Vec<u8>> = bytes.split(|&b| b == b'\n').map(|line| oracle(line).into_bytes()).collect();
-        lines.join(&b'\n')
-    }
-
     #[test]
     fn every_character_comes_out_as_it_should() {
         for character in '\0'..=char::MAX {
             let text = character.to_string();
-            assert_eq!(cleaned(text.as_bytes()), oracle(text.as_bytes()).as_bytes(), "{character:?}");
+            assert_eq!(cleaned(text.as_bytes()), terminal::cleaned(text.as_bytes()).as_bytes(), "{character:?}");
         }
     }
 
@@ -251,7 +219,7 @@ mod tests {
             for before in 0..3 * BLOCK_BYTES {
                 for after in [0, 1, BLOCK_BYTES] {
                     let text = [&"a".repeat(before), harm, &"b".repeat(after)].concat();
-                    assert_eq!(cleaned(text.as_bytes()), oracle(text.as_bytes()).as_bytes(), "{text:?}");
+                    assert_eq!(cleaned(text.as_bytes()), terminal::cleaned(text.as_bytes()).as_bytes(), "{text:?}");
                 }
             }
         }
@@ -270,39 +238,6 @@ mod tests {
         check(b"\xC0\xAF", "\u{FFFD}\u{FFFD}"); // overlong
         check(b"\xED\xA0\x80", "\u{FFFD}\u{FFFD}\u{FFFD}"); // surrogate
         check(b"\x9B31m\x9D0;x\x07", "\u{FFFD}31m\u{FFFD}0;x␇"); // controls of eight bits
-    }
-
-    /// Anything a terminal would do but show characters.
-    #[derive(Default)]
-    struct Deeds(Vec<String>);
-
-    impl vte::Perform for Deeds {
-        fn execute(&mut self, byte: u8) {
-            if byte != b'\t' {
-                self.0.push(format!("execute {byte:#x}"));
-            }
-        }
-        fn hook(&mut self, _: &vte::Params, _: &[u8], _: bool, action: char) {
-            self.0.push(format!("device control {action}"));
-        }
-        fn put(&mut self, byte: u8) {
-            self.0.push(format!("put {byte:#x}"));
-        }
-        fn osc_dispatch(&mut self, parameters: &[&[u8]], _: bool) {
-            self.0.push(format!("operating system command {parameters:?}"));
-        }
-        fn csi_dispatch(&mut self, _: &vte::Params, _: &[u8], _: bool, action: char) {
-            self.0.push(format!("control sequence {action}"));
-        }
-        fn esc_dispatch(&mut self, _: &[u8], _: bool, byte: u8) {
-            self.0.push(format!("escape {byte:#x}"));
-        }
-    }
-
-    fn deeds(shown: &[u8]) -> Vec<String> {
-        let mut deeds = Deeds::default();
-        vte::Parser::new().advance(&mut deeds, shown);
-        deeds.0
     }
 
     #[test]
@@ -344,31 +279,12 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn cleaning_is_as_the_slow_truth_has_it(text in text()) {
-            let cleaned = cleaned(&text);
-            let oracle = oracle(&text);
-            prop_assert_eq!(&cleaned, oracle.as_bytes());
-            prop_assert!(cleaned.len() <= 3 * text.len());
-        }
-
-        #[test]
-        fn cleaning_the_clean_changes_nothing(text in text()) {
-            let once = cleaned(&text);
-            prop_assert_eq!(&cleaned(&once), &once);
-        }
-
-        #[test]
         fn plain_text_is_untouched(text in "([^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]|\t){0,80}") {
             prop_assert_eq!(cleaned(text.as_bytes()), text.as_bytes());
         }
 
         #[test]
-        fn terminal_only_shows_what_was_cleaned(text in text()) {
-            prop_assert_eq!(deeds(&cleaned(&text)), [""; 0]);
-        }
-
-        #[test]
-        fn stream_does_not_depend_on_reads(text in text(), cuts in prop::collection::vec(1..5_usize, 1..16)) {
+        fn text_is_cleaned_as_the_slow_truth_has_it(text in text(), cuts in prop::collection::vec(1..5_usize, 1..16)) {
             let mut reads = Vec::new();
             let mut rest = &text[..];
             for &bytes in cuts.iter().cycle() {
@@ -379,9 +295,8 @@ mod tests {
                     break;
                 }
             }
-            let expected = oracle_stream(&text);
-            prop_assert_eq!(&cleaned_stream(&reads), &expected);
-            prop_assert_eq!(&cleaned_stream(&[&text]), &expected);
+            check_clean(&reads);
+            check_clean(&[&text]);
         }
     }
 }
