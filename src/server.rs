@@ -6,7 +6,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use crate::census::{Admission, Census};
 use crate::drive::{Drive, End};
 use crate::listen::Listener;
 use crate::room::Room;
+use crate::sync::Arc;
 
 /// Why a server ended that was not asked to.
 #[derive(Debug, thiserror::Error)]
@@ -217,7 +217,7 @@ impl Accepting {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        match self.census.admit(from.ip(), self.room.limits()) {
+        match Census::admit(&self.census, from.ip(), self.room.limits()) {
             Ok(admission) => {
                 let drive = Drive::new(stream, &from.to_string(), &self.room);
                 self.connections.spawn(Connection { drive, _admission: admission });

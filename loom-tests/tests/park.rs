@@ -1,79 +1,149 @@
-//! Law 8, **no lost wake**: whatever moves the head past a parked reader wakes it.
+//! Law 8, **no lost wake**: whatever moves the head past a parked reader wakes it, once.
 //!
-//! The race: a reader finds nothing and parks while a sender appends. If parking and looking were two steps, the line could
-//! come between them and nobody would wake the reader; the model would end in a deadlock.
+//! Readers are woken in sweeps, and while a woken one has not been heard of, what is said gathers. So there are two ways to
+//! be forgotten: parked between looking and being looked for, or waiting for a sweep that nobody begins.
 #![cfg(loom)]
 
-use std::future::poll_fn;
-use std::io::IoSlice;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
-use loom::future::block_on;
 use loom::thread;
-use unisono::limits::WRITE_PIECES_MAX;
-use unisono::log::Batch;
-use unisono::room::{Member, Next};
-use unisono::{Lang, Limits, Room, Wire};
+use loom_tests::{Peer, Task, assert_nothing_left, model, room, wait_by};
 
-fn room() -> Room {
-    let limits = Limits { line_bytes_max: 8, backlog_bytes: 2000, ..Limits::default() };
-    Room::new(limits, Wire { lang: Lang::En, ..Wire::default() }).expect("limits that work")
-}
-
-fn enter(room: &Room, who: &str) -> Member {
-    let mut member = room.seat(who);
-    let mut turn = block_on(poll_fn(|cx| member.poll_turn(cx))).expect("the room is open");
-    member.enter(&mut turn).expect("the room is open");
-    member
-}
-
-fn say(member: &mut Member, line: &str) {
-    let mut turn = block_on(poll_fn(|cx| member.poll_turn(cx))).expect("the room is open");
-    member.say(&mut turn, line.as_bytes()).expect("the room is open");
-}
-
-/// Reads until `bytes` came.
-fn read(member: &mut Member, bytes: usize) -> String {
-    let mut seen = Vec::new();
-    let mut taken = 0;
-    block_on(poll_fn(|cx: &mut Context<'_>| {
-        while seen.len() < bytes {
-            let mut batch = Batch::default();
-            match member.poll_next(std::mem::take(&mut taken), &mut batch, cx) {
-                Poll::Ready(Next::Lines) => {
-                    let mut slices = [IoSlice::new(&[]); WRITE_PIECES_MAX];
-                    let count = batch.io_slices(&mut slices);
-                    slices[..count].iter().for_each(|slice| seen.extend_from_slice(slice));
-                    taken = batch.bytes();
-                }
-                Poll::Ready(end) => panic!("{end:?} before all was read"),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        Poll::Ready(())
-    }));
-    String::from_utf8(seen).expect("lines in English")
-}
-
-fn model(check: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(builder.preemption_bound.unwrap_or(3));
-    builder.check(check);
-}
-
+/// Appending against parking: were looking and parking two steps, the line could come between them.
 #[test]
 fn reader_parked_at_the_head_sees_the_next_line() {
-    model(|| {
+    model(None, || {
         let room = room();
-        let mut reader = enter(&room, "r");
+        let mut reader = Peer::enter(&room, "r");
         let sender = {
             let room = room.clone();
-            thread::spawn(move || {
-                let mut sender = enter(&room, "s");
-                say(&mut sender, "s: x\n");
-            })
+            thread::spawn(move || Peer::enter(&room, "s").say("s: x\n").expect("the room is open"))
         };
-        assert_eq!(read(&mut reader, 21), "s joined\ns: x\ns left\n");
+        reader.read(21);
+        assert_eq!(reader.seen, "s joined\ns: x\ns left\n");
         sender.join().expect("it ends");
+        drop(reader);
+        assert_nothing_left(&room);
+    });
+}
+
+/// Appending against checking in: what is said during a sweep waits for its end, and whoever ends it begins the next.
+#[test]
+fn line_said_during_a_sweep_is_told_by_the_next() {
+    model(Some(3), || {
+        let room = room();
+        let [mut one, mut two] = ["1", "2"].map(|who| Peer::enter(&room, who));
+        let mut sender = Peer::enter_mute(&room, "s");
+        let saying = thread::spawn(move || {
+            sender.say("s: x\n").expect("the room is open");
+            sender.say("s: y\n").expect("the room is open");
+            sender
+        });
+        let reading = thread::spawn(move || {
+            two.read(19);
+            two
+        });
+        one.read(28);
+        let (sender, two) = (saying.join().expect("it ends"), reading.join().expect("it ends"));
+        assert_eq!(one.seen, "2 joined\ns joined\ns: x\ns: y\n");
+        assert_eq!(two.seen, one.seen[9..]);
+        drop((one, two, sender));
+        assert_nothing_left(&room);
+    });
+}
+
+/// Dropping a parked reader (a cancelled task) against the sweep that has woken it: who is gone must not be waited for.
+#[test]
+fn reader_dropped_during_a_sweep_is_not_waited_for() {
+    model(Some(3), || {
+        let room = room();
+        let [mut goes, mut stays] = ["1", "2"].map(|who| Peer::enter(&room, who));
+        let mut sender = Peer::enter_mute(&room, "s");
+        let task = Arc::<Task>::default();
+        assert!(goes.poll_read(&mut Context::from_waker(&Arc::clone(&task).into())).is_pending());
+        let saying = thread::spawn(move || {
+            sender.say("s: x\n").expect("the room is open");
+            sender.say("s: y\n").expect("the room is open");
+            sender
+        });
+        let going = thread::spawn(move || drop(goes));
+        stays.read(26);
+        assert_eq!(stays.seen.replace("1 left\n", ""), "s joined\ns: x\ns: y\n", "law 4: one departure");
+        going.join().expect("it ends");
+        task.assert_forgotten();
+        drop((stays, saying.join().expect("it ends")));
+        assert_nothing_left(&room);
+    });
+}
+
+/// Blocking against the sweep that has woken it: whose connection takes nothing must not hold up those whose does.
+#[test]
+fn reader_that_blocks_during_a_sweep_is_not_waited_for() {
+    model(Some(3), || {
+        let room = room();
+        let [mut slow, mut reader] = ["1", "2"].map(|who| Peer::enter(&room, who));
+        let mut sender = Peer::enter_mute(&room, "s");
+        slow.look();
+        let saying = thread::spawn(move || {
+            sender.say("s: x\n").expect("the room is open");
+            sender.say("s: y\n").expect("the room is open");
+            sender
+        });
+        let blocking = thread::spawn(move || {
+            slow.member.block(0, Waker::noop());
+            slow
+        });
+        reader.read(19);
+        assert_eq!(reader.seen, "s joined\ns: x\ns: y\n");
+        let mut slow = blocking.join().expect("it ends");
+        assert_eq!(slow.look(), "2 joined\ns joined\ns: x\ns: y\n", "law 2: it misses nothing");
+        drop((slow, reader, saying.join().expect("it ends")));
+        assert_nothing_left(&room);
+    });
+}
+
+/// Appending against polling by another waker (its task was moved): the last one is woken.
+#[test]
+fn reader_is_woken_by_the_waker_of_its_last_poll() {
+    model(None, || {
+        let room = room();
+        let mut reader = Peer::enter(&room, "r");
+        let mut sender = Peer::enter_mute(&room, "s");
+        reader.look();
+        let saying = thread::spawn(move || {
+            sender.say("s: x\n").expect("the room is open");
+            sender
+        });
+        reader.read(14);
+        drop((reader, saying.join().expect("it ends")));
+        assert_nothing_left(&room);
+    });
+}
+
+/// Appending against polls that nothing asked for: nothing is lost or read twice, and nobody is woken twice for a sweep.
+#[test]
+fn spurious_polls_neither_lose_nor_repeat_a_line() {
+    model(None, || {
+        let room = room();
+        let mut reader = Peer::enter(&room, "r");
+        let mut sender = Peer::enter_mute(&room, "s");
+        let saying = thread::spawn(move || {
+            sender.say("s: x\n").expect("the room is open");
+            sender.say("s: y\n").expect("the room is open");
+            sender
+        });
+        let task = Arc::default();
+        wait_by(&task, |cx| {
+            assert!(reader.poll_read(cx).is_pending());
+            assert!(reader.poll_read(cx).is_pending());
+            if reader.seen.len() < 19 { Poll::Pending } else { Poll::Ready(()) }
+        });
+        assert_eq!(reader.seen, "s joined\ns: x\ns: y\n");
+        drop(saying.join().expect("it ends"));
+        assert!(task.wakes() <= 3, "one wake for each sweep");
+        assert_eq!(reader.look(), "s joined\ns: x\ns: y\ns left\n");
+        drop(reader);
+        assert_nothing_left(&room);
     });
 }

@@ -1,0 +1,1 @@
+//! Random schedules of unisono; the crowd is in `tests/`.
