@@ -521,9 +521,9 @@ mod tests {
             assert_eq!(say(&mut log), count);
         }
         assert_eq!(say(&mut log), 1);
-        let piece = Arc::as_ptr(&log.segments[0].pieces[0].bytes);
+        let piece = Arc::clone(&log.segments[0].pieces[0].bytes);
         log.segments[0].seal();
-        assert_eq!(Arc::as_ptr(&log.segments[0].pieces[0].bytes), piece);
+        assert!(Arc::ptr_eq(&log.segments[0].pieces[0].bytes, &piece));
     }
 
     #[test]

@@ -956,6 +956,7 @@ impl World {
             missed_lines: self.missed_lines,
         };
         prop_assert_eq!(tally, expected, "laws 2, 4, 7 and 9: the room's numbers, left, are the list's, right");
+        prop_assert_eq!(self.room.is_closed(), self.closed);
         for peer in self.peers.iter().flatten() {
             prop_assert_eq!(peer.member.who(), &peer.who, "law 3: WHO is whom it names");
         }
