@@ -71,6 +71,7 @@ mod tests {
         let mut two = Allowance::new(Arc::clone(&budget));
         one.set(INPUT_BYTES_FREE);
         assert_eq!(budget.taken_bytes(), 0, "its own bytes cost nothing");
+        one.set(INPUT_BYTES_FREE + 70);
         one.set(INPUT_BYTES_FREE + 80);
         assert!(two.spares(20));
         assert!(!two.spares(21));
