@@ -378,6 +378,36 @@ mod tests {
         assert_eq!(splitter.held.capacity(), 0);
     }
 
+    /// What a patient sender of a partial line costs, and how seldom its bytes are moved.
+    #[test]
+    fn memory_grows_by_an_eighth() {
+        let mut splitter = Splitter::new(10_000, true);
+        for (bytes, memory_bytes) in [(100, 164), (64, 164), (7_836, 9_000), (1_000, 9_000)] {
+            assert_eq!(splitter.next(&mut &vec![b'x'; bytes][..]), None);
+            assert_eq!(splitter.memory_bytes(), memory_bytes);
+        }
+        assert_eq!(splitter.next(&mut &vec![b'x'; 1_001][..]), Some(Event::TooLong));
+        assert_eq!(splitter.memory_bytes(), 0);
+    }
+
+    #[test]
+    fn end_of_a_line_that_is_too_long_is_not_copied() {
+        let mut splitter = Splitter::new(4, true);
+        assert_eq!(splitter.next(&mut &b"123"[..]), None);
+        assert_eq!(splitter.next(&mut &b"456\n"[..]), Some(Event::TooLong));
+        assert_eq!(splitter.memory_bytes(), 0);
+    }
+
+    #[test]
+    fn lines_that_are_held_are_moved_once_half_of_them_are_used() {
+        let mut splitter = Splitter::new(4, true);
+        splitter.keep(b"1\n2\n3\n4\n5\n");
+        for used in [2, 4, 6, 2, 2] {
+            assert!(splitter.next(&mut &b""[..]).is_some());
+            assert_eq!(splitter.used, used);
+        }
+    }
+
     #[test]
     fn memory_of_a_long_line_is_given_back_by_the_next_call() {
         let mut splitter = Splitter::new(65_536, true);
