@@ -118,11 +118,9 @@ impl Life {
     /// Takes nothing more until it is let go or the room has ended.
     fn stall(&mut self) {
         let let_go = block_on(poll_fn(|cx| {
-            if self.member().room().is_closed() {
-                return Poll::Ready(None);
-            }
             let let_go = if self.member().block(0, cx.waker()) { self.member().let_go() } else { None };
-            let_go.map_or(Poll::Pending, |let_go| Poll::Ready(Some(let_go)))
+            // Asked behind the blocking, as the end wakes only who is blocked by then.
+            if let_go.is_some() || self.member().room().is_closed() { Poll::Ready(let_go) } else { Poll::Pending }
         }));
         if let Some(LetGo { missed_lines, torn }) = let_go {
             self.read.push(Piece::Seen(String::from_utf8(torn).expect("lines in English")));
