@@ -347,4 +347,20 @@ mod tests {
         assert!(matches!(error, Error::RoomBroken), "{error}");
         assert_eq!(room.tally().members, 1, "numbers can still be read");
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn errors_of_accepting_are_all_counted_and_seldom_logged() {
+        let error = io::Error::other("planted");
+        let mut errors = AcceptErrors::default();
+        errors.on_error(&error);
+        let first = Instant::now();
+        for later in [Duration::ZERO, ACCEPT_LOG_INTERVAL - Duration::from_millis(1)] {
+            tokio::time::advance(later).await;
+            errors.on_error(&error);
+            assert_eq!(errors.logged_at, Some(first));
+        }
+        tokio::time::advance(Duration::from_millis(1)).await;
+        errors.on_error(&error);
+        assert_eq!((errors.logged_at, errors.count), (Some(first + ACCEPT_LOG_INTERVAL), 4));
+    }
 }

@@ -402,6 +402,39 @@ async fn dropping_the_server_ends_everything_it_started() {
     let rest = member.rest().await;
     assert!(["", "-- server is stopping\n"].contains(&&*rest), "the stream ends, and no departure is told: {rest:?}");
     assert_eq!(server.room.tally().seats, 0);
+    assert!(server.room.is_closed(), "who has the room finds its end");
+}
+
+/// Its code is not ours.
+struct Panicking;
+
+impl Listener for Panicking {
+    type Io = Stream;
+
+    async fn accept(&mut self) -> io::Result<(Stream, SocketAddr)> {
+        panic!("a planted panic")
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(([10, 0, 0, 1], 8000).into())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn panic_in_a_listener_ends_the_server_and_is_told() {
+    let room = Room::new(Limits::default(), Wire::default()).expect("limits that work");
+    let ended = server::run(vec![Panicking], room, pending()).await;
+    assert!(matches!(ended, Err(server::Error::Listener(_))), "{ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_connection_is_told_why_as_far_as_it_takes_that_and_ended() {
+    let server = Server::start(Limits { connections_max: 1, ..Limits::default() });
+    let mut member = server.connect(1 << 16);
+    member.expect("Welcome 10.0.0.1:1\n").await;
+    assert_eq!(server.connect_throttled(1 << 16, 3).rest().await, "-- server full: at most 1 connections, try again later\n");
+    assert_eq!(server.connect(10).rest().await, "-- server ");
+    server.end().await;
 }
 
 #[tokio::test(start_paused = true)]
