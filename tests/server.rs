@@ -116,9 +116,14 @@ impl Server {
 
     async fn end(mut self) {
         drop(self.stop.take());
-        self.running.await.expect("the server does not panic").expect("it ends in order");
+        in_time(self.running).await.expect("the server does not panic").expect("it ends in order");
         assert_eq!(self.room.tally().seats, 0, "law 9: nothing is left behind");
     }
+}
+
+/// Law 8: on a clock that stands still until everyone waits, a year passes at once.
+async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(365 * 24 * 3600), work).await.expect("law 8: somebody was not woken")
 }
 
 struct Client(BufReader<DuplexStream>);
@@ -126,7 +131,7 @@ struct Client(BufReader<DuplexStream>);
 impl Client {
     async fn line(&mut self) -> String {
         let mut line = String::new();
-        self.0.read_line(&mut line).await.expect("the stream lives");
+        in_time(self.0.read_line(&mut line)).await.expect("the stream lives");
         line
     }
 
@@ -135,12 +140,12 @@ impl Client {
     }
 
     async fn say(&mut self, bytes: &[u8]) {
-        self.0.write_all(bytes).await.expect("the stream lives");
+        in_time(self.0.write_all(bytes)).await.expect("the stream lives");
     }
 
     async fn rest(mut self) -> String {
         let mut rest = String::new();
-        self.0.read_to_string(&mut rest).await.expect("the stream ends cleanly");
+        in_time(self.0.read_to_string(&mut rest)).await.expect("the stream ends cleanly");
         rest
     }
 }
@@ -319,6 +324,42 @@ async fn sender_that_does_not_read_its_echo_does_not_hold_up_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn line_that_does_not_end_ends_its_connection_at_the_deadline() {
+    let server = Server::start(Limits::default());
+    let mut client = server.connect(1 << 16);
+    client.expect("Welcome 10.0.0.1:1\n").await;
+    client.say(b"whole\n").await;
+    client.expect("10.0.0.1:1: whole\n").await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let began = Instant::now();
+    for _ in 0..3 {
+        client.say(b"x").await;
+        tokio::time::sleep(Duration::from_secs(15)).await;
+    }
+    assert_eq!(client.rest().await, "-- line not ended within 60s: connection closed\n");
+    assert_eq!(began.elapsed().as_secs(), 60, "counted from its first byte");
+    server.end().await;
+}
+
+/// With sockets, closing on unread input would be an RST, which eats what was flushed.
+#[tokio::test(start_paused = true)]
+async fn what_comes_behind_the_end_is_read_for_a_while_and_discarded() {
+    let server = Server::start(Limits::default());
+    let mut client = server.connect(64);
+    client.expect("Welcome 10.0.0.1:1\n").await;
+    client.say(b"/quit\n").await;
+    client.expect("").await;
+    let began = Instant::now();
+    client.say(&[b'x'; 100_000]).await;
+    tokio::time::sleep(Duration::from_millis(1_900)).await;
+    client.say(&[b'x'; 1_000]).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let error = client.0.write_all(b"x").await.expect_err("it has been closed");
+    assert_eq!((error.kind(), began.elapsed().as_millis()), (io::ErrorKind::BrokenPipe, 2_100));
+    server.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn line_deadline_counts_only_while_we_read() {
     let server = Server::start(Limits { patience: FOREVER, stall: Duration::from_secs(100), ..small() });
     let mut sender = server.connect(1 << 16);
@@ -385,7 +426,7 @@ async fn shutdown_flushes_to_who_reads_and_ends_within_grace() {
     let began = Instant::now();
     drop(server.stop.take());
     assert_eq!(reader.rest().await, "-- server is stopping\n", "no departures are told");
-    (&mut server.running).await.expect("no panic").expect("in order");
+    in_time(&mut server.running).await.expect("no panic").expect("in order");
     assert!(began.elapsed() <= Duration::from_millis(5010), "grace is 5 s, not {:?}", began.elapsed());
     assert_eq!(server.room.tally().seats, 0);
 }
@@ -432,7 +473,10 @@ async fn refused_connection_is_told_why_as_far_as_it_takes_that_and_ended() {
     let server = Server::start(Limits { connections_max: 1, ..Limits::default() });
     let mut member = server.connect(1 << 16);
     member.expect("Welcome 10.0.0.1:1\n").await;
-    assert_eq!(server.connect_throttled(1 << 16, 3).rest().await, "-- server full: at most 1 connections, try again later\n");
+    assert_eq!(
+        server.connect_throttled(1 << 16, 3).rest().await,
+        "-- server full: at most 1 connections, try again later\n"
+    );
     assert_eq!(server.connect(10).rest().await, "-- server ");
     server.end().await;
 }
@@ -488,7 +532,7 @@ async fn farewell_to_a_connection_that_is_just_full_harms_nobody() {
     reader.expect("10.0.0.1:2 joined\n").await;
     drop(server.stop.take());
     assert_eq!(reader.rest().await, "-- server is stopping\n");
-    (&mut server.running).await.expect("no panic").expect("in order");
+    in_time(&mut server.running).await.expect("no panic").expect("in order");
     assert_eq!(server.room.tally().seats, 0);
 }
 
@@ -503,7 +547,7 @@ async fn nothing_spins_while_a_parked_sender_is_shut_down() {
     assert_eq!(server.room.tally().senders_parked, 1);
     drop(server.stop.take());
     let before = server.write_polls.load(Ordering::Relaxed);
-    (&mut server.running).await.expect("no panic").expect("in order");
+    in_time(&mut server.running).await.expect("no panic").expect("in order");
     let polls = server.write_polls.load(Ordering::Relaxed) - before;
     assert!(polls < 20, "{polls} writes were tried in 5 s of grace");
 }
