@@ -26,12 +26,24 @@ struct Stream {
     inner: DuplexStream,
     write_polls: Arc<AtomicUsize>,
     bytes_per_write: usize,
+    polls: usize,
 }
 
 const BOOM: u8 = 0xFF;
 
+/// Far more than any test here needs: who asks as often spins.
+const POLLS_MAX: usize = 1_000_000;
+
+impl Stream {
+    fn count_poll(&mut self) {
+        self.polls += 1;
+        assert!(self.polls < POLLS_MAX, "law 9: its task spins");
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.count_poll();
         let result = Pin::new(&mut self.inner).poll_read(cx, buffer);
         assert!(!buffer.filled().contains(&BOOM), "a planted panic");
         result
@@ -40,6 +52,7 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.count_poll();
         self.write_polls.fetch_add(1, Ordering::Relaxed);
         let most = bytes.len().min(self.bytes_per_write);
         Pin::new(&mut self.inner).poll_write(cx, &bytes[..most])
@@ -105,7 +118,7 @@ impl Server {
     /// As `connect`; the server can write only so many bytes at once, but as often as it likes.
     fn connect_throttled(&self, buffer_bytes: usize, bytes_per_write: usize) -> Client {
         let (ours, theirs) = tokio::io::duplex(buffer_bytes);
-        let stream = Stream { inner: theirs, write_polls: Arc::clone(&self.write_polls), bytes_per_write };
+        let stream = Stream { inner: theirs, write_polls: Arc::clone(&self.write_polls), bytes_per_write, polls: 0 };
         self.incoming.send(Ok(stream)).expect("the server accepts");
         Client(BufReader::new(ours))
     }
