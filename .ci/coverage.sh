@@ -12,7 +12,7 @@ export CARGO_TARGET_DIR="$PWD/target/coverage"
 mkdir -p "$CARGO_TARGET_DIR"
 
 cargo llvm-cov --no-report --profile mutants -p unisono --lib --bins --tests
-cargo llvm-cov --no-report --no-clean --profile mutants -p sim-tests --test swarm --test scenarios
+cargo llvm-cov --no-report --profile mutants -p sim-tests --test swarm --test scenarios
 cargo llvm-cov report --profile mutants --lcov --ignore-filename-regex '/(sim-tests|tests|src/fuzzing)' \
     --output-path "$CARGO_TARGET_DIR/lcov.info"
 
@@ -25,7 +25,6 @@ awk -F '[:,]' '
     }
     /^DA:/ && $2 < tests { lines[file]++; if ($3 > 0) hit[file]++; else missed[file] = missed[file] " " $2 }
     END {
-        for (file in lines) { show(file, lines[file], hit[file], missed[file]) | "sort"; all += lines[file]; all_hit += hit[file] }
-        close("sort")
-        show("all", all, all_hit, "")
-    }' "$CARGO_TARGET_DIR/lcov.info"
+        for (file in lines) { show(file, lines[file], hit[file], missed[file]); all += lines[file]; all_hit += hit[file] }
+        show("src", all, all_hit, "")
+    }' "$CARGO_TARGET_DIR/lcov.info" | sort
