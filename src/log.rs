@@ -527,20 +527,6 @@ mod tests {
     }
 
     #[test]
-    fn batch_is_empty_once_all_of_it_is_passed() {
-        let mut log = Log::new(100);
-        let cursor = log.enter();
-        log.append(b"one\n");
-        log.publish();
-        let mut batch = Batch::default();
-        assert!(batch.is_empty());
-        log.read(cursor, log.head(), &mut batch);
-        assert!(!batch.is_empty());
-        batch.advance(4);
-        assert!(batch.is_empty());
-    }
-
-    #[test]
     fn stalled_reader_pins_no_more_than_the_segments_from_its_cursor_on() {
         let mut log = Log::new(10);
         let stalled = log.enter();

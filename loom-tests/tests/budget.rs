@@ -5,7 +5,7 @@
 #[path = "../../src/budget.rs"]
 mod budget;
 #[path = "../../src/sync.rs"]
-#[allow(unused_imports)]
+#[allow(unused_imports, reason = "the room uses more of it")]
 mod sync;
 
 use loom::thread;

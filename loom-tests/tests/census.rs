@@ -5,7 +5,7 @@
 #[path = "../../src/census.rs"]
 mod census;
 #[path = "../../src/sync.rs"]
-#[allow(unused_imports)]
+#[allow(unused_imports, reason = "the room uses more of it")]
 mod sync;
 
 use std::net::IpAddr;

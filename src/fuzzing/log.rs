@@ -146,6 +146,7 @@ fn read(log: &mut Log, truth: &mut Truth, reader: usize, most: usize, until: usi
     let to = from + taken;
     assert_eq!(batch.advance(taken), truth.said[to - 1] == b'\n');
     assert_eq!(contents(&batch), &got[taken..]);
+    assert_eq!(batch.is_empty(), taken == got.len());
     log.advance(place(from), place(to));
     truth.readers[reader] = to;
 }
