@@ -35,6 +35,11 @@ impl Allowance {
         Self { budget, shared_bytes: 0 }
     }
 
+    /// Whether it has nothing to give back.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.shared_bytes == 0
+    }
+
     /// Whether `bytes` more may be held than are now. Relaxed, and no reservation: several threads may each go one read
     /// over the total, and then stop.
     pub(crate) fn spares(&self, bytes: usize) -> bool {

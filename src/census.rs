@@ -25,7 +25,8 @@ struct Counts {
 #[derive(Debug)]
 pub(crate) struct Admission {
     census: Arc<Census>,
-    prefix: Option<IpAddr>,
+    /// Boxed, as few servers limit addresses and every connection pays for what it might hold.
+    prefix: Option<Box<IpAddr>>,
 }
 
 impl Census {
@@ -52,7 +53,7 @@ impl Census {
             *count += 1;
         }
         counts.connections += 1;
-        Ok(Admission { census: Arc::clone(census), prefix })
+        Ok(Admission { census: Arc::clone(census), prefix: prefix.map(Box::new) })
     }
 }
 
@@ -60,12 +61,12 @@ impl Drop for Admission {
     fn drop(&mut self) {
         let mut counts = self.census.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.connections -= 1;
-        if let Some(prefix) = self.prefix
-            && let Some(count) = counts.by_prefix.get_mut(&prefix)
+        if let Some(prefix) = &self.prefix
+            && let Some(count) = counts.by_prefix.get_mut(prefix)
         {
             *count -= 1;
             if *count == 0 {
-                counts.by_prefix.remove(&prefix);
+                counts.by_prefix.remove(prefix);
             }
         }
     }

@@ -10,7 +10,7 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -22,10 +22,14 @@ use crate::budget::Allowance;
 use crate::limits::{INPUT_BYTES_FREE, PRESENT_PER_SLICE, PROBE, READ_BYTES, ROUNDS_PER_POLL, WRITE_PIECES_MAX};
 use crate::log::Batch;
 use crate::notice::Notice;
-use crate::room::{Closed, LetGo, Member, Next, Room};
+use crate::room::{Closed, LetGo, Member, Next};
 use crate::session::{Answer, Effect, Session};
+use crate::shard::yield_now;
 
+mod idle;
 mod outlet;
+
+pub(crate) use self::idle::Idle;
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -137,6 +141,11 @@ struct LineClock {
 }
 
 impl LineClock {
+    /// Whether it has never run.
+    fn is_clear(&self) -> bool {
+        self.spent.is_zero() && self.since.is_none()
+    }
+
     fn pause(&mut self) {
         if let Some(since) = self.since.take() {
             self.spent += now().saturating_duration_since(since);
@@ -183,28 +192,6 @@ pub(crate) struct Drive<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
-    /// A connection from `address`, on its way into `room`.
-    pub(crate) fn new(stream: S, address: &str, room: &Room) -> Self {
-        Self {
-            stream,
-            member: room.seat(address),
-            session: Session::new(room.wire(), room.limits()),
-            allowance: room.allowance(),
-            phase: Phase::Entering,
-            end: None,
-            outlet: Outlet::default(),
-            told: Told::default(),
-            roster: None,
-            missed_lines: 0,
-            amid_line: false,
-            broken: None,
-            input: Input::Read,
-            line: LineClock::default(),
-            probe_at: None,
-            timer: None,
-        }
-    }
-
     /// Who this is: a name, or an address.
     pub(crate) fn who(&self) -> &str {
         self.member.who()
@@ -726,11 +713,4 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Drive<S> {
 
 fn has_passed(until: Option<Instant>) -> bool {
     until.is_some_and(|until| until <= now())
-}
-
-/// Lets the other tasks run first, and the network be looked at.
-fn yield_now<T>(cx: &mut Context<'_>) -> Poll<T> {
-    // Polled once, it has this task woken after the runtime has seen to its timers and sockets.
-    let _pending = pin!(tokio::task::yield_now()).poll(cx);
-    Poll::Pending
 }

@@ -39,9 +39,11 @@ pub mod server;
 mod budget;
 mod census;
 mod command;
+mod connection;
 mod drive;
 mod line;
 mod session;
+mod shard;
 mod sync;
 mod wait;
 

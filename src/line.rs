@@ -175,6 +175,11 @@ impl Splitter {
             || self.held[self.used..].last().is_some_and(|&b| b != LF)
     }
 
+    /// Whether a byte order mark that comes next, or goes on, is dropped.
+    pub(crate) fn awaits_bom(&self) -> bool {
+        self.bom.is_some()
+    }
+
     /// A line's text without its line feed as an event: one carriage return goes, and then the limit is judged.
     fn event<'a>(&self, text: &'a [u8]) -> Event<'a> {
         let text = text.strip_suffix(&[CR]).unwrap_or(text);

@@ -11,17 +11,24 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::num::NonZeroU64;
 
 use crate::limits::WRITE_PIECES_MAX;
 use crate::sync::Arc;
 
-/// A place in the sequence: the number of bytes said before it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Position(u64);
+/// A place in the sequence: the number of bytes said before it, and one more, so that no place takes no memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(NonZeroU64);
+
+impl Default for Position {
+    fn default() -> Self {
+        Self(NonZeroU64::MIN)
+    }
+}
 
 impl Position {
     pub(crate) fn plus(self, bytes: usize) -> Self {
-        Self(self.0 + bytes as u64)
+        Self(self.0.checked_add(bytes as u64).expect("nobody says 2^64 bytes"))
     }
 
     /// Bytes from `earlier` to here.
@@ -30,7 +37,7 @@ impl Position {
     ///
     /// When `earlier` is later.
     pub fn bytes_since(self, earlier: Self) -> u64 {
-        self.0.checked_sub(earlier.0).expect("positions are asked for in order")
+        self.0.get().checked_sub(earlier.0.get()).expect("positions are asked for in order")
     }
 
     fn offset_in(self, start: Self) -> usize {
@@ -151,9 +158,9 @@ impl Log {
     pub(crate) fn new(segment_bytes: usize) -> Self {
         assert!(segment_bytes > 0);
         Self {
-            segments: VecDeque::from([Segment::open_at(Position(0))]),
-            head: Position(0),
-            published: Position(0),
+            segments: VecDeque::from([Segment::open_at(Position::default())]),
+            head: Position::default(),
+            published: Position::default(),
             readers_at_head: 0,
             segment_bytes,
         }
@@ -443,6 +450,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn at(bytes: usize) -> Position {
+        Position::default().plus(bytes)
+    }
     use crate::fuzzing::log::{Op, check};
 
     fn op() -> impl Strategy<Value = Op> {
@@ -487,7 +498,7 @@ mod tests {
     #[test]
     fn published_bytes_have_at_most_a_quarter_to_spare() {
         for (bytes, capacity) in [(8, 10), (7, 7)] {
-            let mut segment = Segment::open_at(Position(0));
+            let mut segment = Segment::open_at(Position::default());
             segment.fresh = Vec::with_capacity(10);
             segment.fresh.resize(bytes, b'\n');
             segment.freeze();
@@ -502,10 +513,10 @@ mod tests {
         log.append(b"a\nb\n");
         log.append(b"c\nd\n");
         for (from, to, lines) in [(0, 2, 1), (2, 4, 1), (0, 4, 2), (2, 8, 3), (0, 6, 3), (0, 8, 4), (4, 4, 0)] {
-            assert_eq!(log.lines_between(Position(from), Position(to)), lines, "{from}..{to}");
+            assert_eq!(log.lines_between(at(from), at(to)), lines, "{from}..{to}");
         }
         log.segments[0].lines = 40;
-        assert_eq!(log.lines_between(Position(0), Position(8)), 42);
+        assert_eq!(log.lines_between(at(0), at(8)), 42);
     }
 
     #[test]

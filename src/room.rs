@@ -16,6 +16,7 @@ use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
+use smol_str::SmolStr;
 
 use crate::budget::{Allowance, Budget};
 use crate::limits::{self, Limits};
@@ -25,8 +26,8 @@ use crate::session::Wire;
 use crate::sync::{Arc, Mutex};
 use crate::wait::{Readers, Senders, Ticket, Wakes};
 
-/// WHO, shared by a member and the roster.
-type Who = std::sync::Arc<str>;
+/// WHO, as a member and the roster have it: an address, as most are, is held in place.
+type Who = SmolStr;
 
 /// One ordered sequence of lines and everyone in it. A clone is another handle to the same room.
 ///
@@ -149,7 +150,7 @@ impl Reader {
     /// Its waker, if it was blocked; it is awake then.
     fn unblock(&mut self) -> Option<Waker> {
         match std::mem::replace(&mut self.is, Is::Awake) {
-            Is::Blocked(waker) => Some(waker),
+            Is::Blocked(waker) => Some(*waker),
             other => {
                 self.is = other;
                 None
@@ -164,8 +165,9 @@ enum Is {
     Awake,
     /// It waits at the end of what is published, at this index of the list.
     Parked(usize),
-    /// Its connection takes nothing; this wakes its task when it comes to be in the way.
-    Blocked(Waker),
+    /// Its connection takes nothing; this wakes its task when it comes to be in the way. (Boxed, as everyone pays for what
+    /// few hold.)
+    Blocked(Box<Waker>),
 }
 
 impl Room {
@@ -316,7 +318,7 @@ impl State {
 
     /// Wakes the blocked readers before `until`: they are in the way. Nobody else is left behind by our own sweeping.
     fn press(&mut self, until: Position, wakes: &mut Wakes) {
-        self.sweep(wakes);
+        self.sweep_fresh(wakes);
         let readers = self.seats.iter_mut().filter_map(|(_, seat)| seat.reader.as_mut());
         for waker in readers.filter(|reader| reader.cursor < until).filter_map(Reader::unblock) {
             wakes.push(waker);
@@ -330,14 +332,21 @@ impl State {
         }
     }
 
+    /// Publishes what is not, if there is any, though a sweep may be under way.
+    fn sweep_fresh(&mut self, wakes: &mut Wakes) {
+        if self.log.published() < self.log.head() {
+            self.sweep(wakes);
+        }
+    }
+
     /// Publishes everything and wakes whoever is parked.
     fn sweep(&mut self, wakes: &mut Wakes) {
         self.log.publish();
-        for key in self.readers.sweep(wakes) {
-            let reader = self.reader(key);
+        self.readers.sweep(wakes, |key| {
+            let reader = self.seats[key].reader.as_mut().expect("only readers park");
             reader.is = Is::Awake;
             reader.owes = true;
-        }
+        });
     }
 
     fn reader(&mut self, key: usize) -> &mut Reader {
@@ -349,8 +358,8 @@ impl State {
         let owed = self.seats[key].reader.as_mut().is_some_and(|reader| std::mem::take(&mut reader.owes));
         if owed {
             self.readers.check_in();
-            if !self.readers.are_sweeping() && self.log.published() < self.log.head() {
-                self.sweep(wakes);
+            if !self.readers.are_sweeping() {
+                self.sweep_fresh(wakes);
             }
         }
     }
@@ -656,7 +665,7 @@ impl Member {
             }
             state.unpark(key);
             state.check_in(key, wakes);
-            state.reader(key).is = Is::Blocked(waker.clone());
+            state.reader(key).is = Is::Blocked(Box::new(waker.clone()));
             let cursor = state.reader(key).cursor;
             cursor < state.pressed_until
         })
@@ -675,9 +684,9 @@ impl Member {
                 return None;
             }
             let to = end.unwrap_or(state.log.head());
+            state.sweep_fresh(wakes);
             let torn = state.log.rest_of_line(from).to_vec();
             let missed_lines = state.log.lines_between(from.plus(torn.len()), to);
-            state.sweep(wakes);
             state.reader(key).cursor = to;
             state.log.advance(from, to);
             state.check_in(key, wakes);

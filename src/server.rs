@@ -1,23 +1,27 @@
 //! A server: accepts connections, waits out what goes wrong with that, and ends in order.
 //!
-//! [`run`] is all of it, for production and for simulation. Each listener has one task, which owns the tasks of the
-//! connections that it accepted; when it is aborted or dropped they are too. So nothing that a server started outlives it.
+//! [`run`] is all of it, for production and for simulation. Each listener has one task, and each thread of the runtime one
+//! [`Shard`] of the connections; [`run`] owns them all. So nothing that a server started outlives it.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::coop::unconstrained;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::census::{Admission, Census};
-use crate::drive::{Drive, End};
+use crate::census::Census;
+use crate::connection::Connection;
 use crate::listen::Listener;
 use crate::room::Room;
+use crate::shard::{Ended, Shard};
 use crate::sync::Arc;
 
 /// Why a server ended that was not asked to.
@@ -26,9 +30,9 @@ pub enum Error {
     /// A panic under the room's lock: its order cannot be trusted any more.
     #[error("a panic under the room's lock: its order can no longer be trusted")]
     RoomBroken,
-    /// A listener's own code panicked, or was aborted from outside.
-    #[error("a listener's task ended: {0}")]
-    Listener(JoinError),
+    /// A listener's own code panicked.
+    #[error("a task of the server ended: {0}")]
+    Task(JoinError),
 }
 
 /// First wait after an error of accepting; it doubles up to the last.
@@ -102,17 +106,29 @@ where
 {
     let census = Arc::new(Census::default());
     let (stop, stopped) = watch::channel(());
+    let (departed, departures) = watch::channel(());
     let mut tasks = JoinSet::new();
-    for listener in listeners {
+    let shards: Vec<_> = (0..Handle::current().metrics().num_workers())
+        .map(|_| {
+            let (newcomers, coming) = mpsc::unbounded_channel();
+            // Unconstrained: tokio's budget is for one connection's task, and would say of sockets that they are not ready.
+            tasks.spawn(unconstrained(run_shard(coming, room.clone(), departed.clone())));
+            newcomers
+        })
+        .collect();
+    for (first_shard, listener) in listeners.into_iter().enumerate() {
         let accepting = Accepting {
             room: room.clone(),
             census: Arc::clone(&census),
-            connections: JoinSet::new(),
+            shards: shards.clone(),
+            next_shard: first_shard,
+            departures: departures.clone(),
             errors: AcceptErrors::default(),
         };
         tasks.spawn(accepting.run(listener, stopped.clone()));
     }
-    drop(stopped);
+    // Only listeners add connections: without them the shards end once they are empty.
+    drop((shards, stopped, departures));
     // Should this future be dropped, the room closes before its members go one by one: no departures are told (law 4).
     let _closing = CloseOnDrop(room.clone());
 
@@ -124,10 +140,7 @@ where
     };
     room.close();
     drop(stop);
-    let mut result = ended.map_or(Ok(()), flatten);
-    while let Some(ended) = tasks.join_next().await {
-        result = result.and(flatten(ended));
-    }
+    let result = ended.map_or(Ok(()), flatten).and(drain(&mut tasks, &room).await);
     let tally = room.tally();
     tracing::info!(
         said_bytes = tally.said_bytes,
@@ -146,36 +159,90 @@ impl Drop for CloseOnDrop {
     }
 }
 
-fn flatten(ended: Result<Result<(), Error>, JoinError>) -> Result<(), Error> {
-    ended.unwrap_or_else(|error| Err(Error::Listener(error)))
+type Outcome = Result<(), Error>;
+
+fn flatten(ended: Result<Outcome, JoinError>) -> Outcome {
+    ended.unwrap_or_else(|error| Err(Error::Task(error)))
 }
 
-/// One listener's task: its connections, and what it has met.
-struct Accepting {
+/// Waits until all connections have ended, within the grace period; then ends the others.
+async fn drain(tasks: &mut JoinSet<Outcome>, room: &Room) -> Outcome {
+    let drained = timeout(room.limits().grace, async {
+        let mut result = Ok(());
+        while let Some(ended) = tasks.join_next().await {
+            result = result.and(flatten(ended));
+        }
+        result
+    });
+    let result = drained.await.unwrap_or_else(|_late| {
+        tracing::info!(connections = room.tally().seats, "grace is over: closing who has not read everything");
+        Ok(())
+    });
+    tasks.shutdown().await;
+    result
+}
+
+/// The task of one shard: serves connections until no more can come and all have ended.
+async fn run_shard<S>(
+    mut coming: mpsc::UnboundedReceiver<Box<Connection<S>>>,
+    room: Room,
+    departed: watch::Sender<()>,
+) -> Outcome
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut shard = Shard::new();
+    let mut more_may_come = true;
+    while more_may_come || !shard.is_empty() {
+        // Biased: newcomers are no more than were accepted, and are polled after those who are due already.
+        tokio::select! {
+            biased;
+            newcomer = coming.recv(), if more_may_come => match newcomer {
+                Some(connection) => shard.insert(connection),
+                None => more_may_come = false,
+            },
+            ended = poll_fn(|cx| shard.poll_ended(cx)) => {
+                if ended == Ended::Panicked {
+                    tracing::error!("a connection panicked: it has left, everyone else goes on");
+                }
+                if room.is_broken() {
+                    return Err(Error::RoomBroken);
+                }
+                departed.send_replace(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One listener's task, and what it has met.
+struct Accepting<S> {
     room: Room,
     census: Arc<Census>,
-    connections: JoinSet<()>,
+    /// To each shard.
+    shards: Vec<mpsc::UnboundedSender<Box<Connection<S>>>>,
+    next_shard: usize,
+    /// Changes whenever a connection has ended.
+    departures: watch::Receiver<()>,
     errors: AcceptErrors,
 }
 
-impl Accepting {
-    async fn run<L: Listener>(mut self, mut listener: L, mut stopped: watch::Receiver<()>) -> Result<(), Error> {
+impl<S> Accepting<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    async fn run<L: Listener<Io = S>>(mut self, mut listener: L, mut stopped: watch::Receiver<()>) -> Outcome {
         if let Ok(addr) = listener.local_addr() {
             tracing::info!("listening on {addr}");
         }
-        let result = loop {
+        loop {
             let backoff = self.errors.until;
-            // Biased: an end comes once; of ended connections there are no more than were accepted, and each makes a file
-            // descriptor free, so accepting is tried again at once.
+            // Biased: an end comes once; a connection that ended makes a file descriptor free, so accepting is tried again at
+            // once, but only after an error.
             tokio::select! {
                 biased;
-                _ = stopped.changed() => break Ok(()),
-                Some(ended) = self.connections.join_next() => {
-                    self.errors.until = None;
-                    if let Err(error) = self.on_ended(ended) {
-                        break Err(error);
-                    }
-                }
+                _ = stopped.changed() => return Ok(()),
+                Ok(()) = self.departures.changed(), if backoff.is_some() => self.errors.until = None,
                 accepted = async {
                     if let Some(until) = backoff {
                         sleep_until(until).await;
@@ -186,41 +253,23 @@ impl Accepting {
                         self.errors.on_accepted();
                         self.on_accepted(stream, from);
                     }
-                    Err(error) => self.errors.on_error(&error),
+                    Err(error) => {
+                        self.departures.mark_unchanged();
+                        self.errors.on_error(&error);
+                    }
                 }
             }
-        };
-        drop(listener);
-        result.and(self.drain().await)
+        }
     }
 
-    /// Waits until all connections have ended, within the grace period; then ends the others.
-    async fn drain(&mut self) -> Result<(), Error> {
-        let grace = self.room.limits().grace;
-        let drained = timeout(grace, async {
-            let mut result = Ok(());
-            while let Some(ended) = self.connections.join_next().await {
-                result = result.and(self.on_ended(ended));
-            }
-            result
-        });
-        let result = drained.await.unwrap_or_else(|_late| {
-            tracing::info!(connections = self.connections.len(), "grace is over: closing who has not read everything");
-            Ok(())
-        });
-        self.connections.shutdown().await;
-        result
-    }
-
-    fn on_accepted<S>(&mut self, stream: S, from: SocketAddr)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    fn on_accepted(&mut self, stream: S, from: SocketAddr) {
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         match Census::admit(&self.census, from.ip(), self.room.limits()) {
             Ok(admission) => {
-                let drive = Drive::new(stream, &from.to_string(), &self.room);
-                self.connections.spawn(Connection { drive, _admission: admission });
+                let connection = Box::new(Connection::new(stream, &from.to_string(), &self.room, admission));
+                // A shard ends before its listeners only when the room is broken, and then so does everything.
+                let _broken = self.shards[self.next_shard % self.shards.len()].send(connection);
+                self.next_shard += 1;
             }
             Err(notice) => {
                 let mut line = Vec::new();
@@ -229,39 +278,6 @@ impl Accepting {
                 refuse(stream, &line);
             }
         }
-    }
-
-    fn on_ended(&mut self, ended: Result<(), JoinError>) -> Result<(), Error> {
-        if let Err(error) = ended
-            && error.is_panic()
-        {
-            tracing::error!("a connection's task panicked: it has left, everyone else goes on");
-        }
-        if self.room.is_broken() { Err(Error::RoomBroken) } else { Ok(()) }
-    }
-}
-
-/// One connection's task.
-struct Connection<S> {
-    drive: Drive<S>,
-    /// Its place among the connections, free when the task is gone.
-    _admission: Admission,
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Future for Connection<S> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let end = ready!(Pin::new(&mut self.drive).poll(cx));
-        let who = self.drive.who();
-        match end {
-            End::Stalled => tracing::info!(who, "closed: it took nothing for the stall limit"),
-            End::Torn => tracing::info!(who, "closed: let go amid a line, and the memory for partial lines is spent"),
-            End::LineDeadline => tracing::info!(who, "closed: a line took longer than the line deadline"),
-            End::Lost(error) => tracing::debug!(who, %error, "connection lost"),
-            End::Left | End::Shutdown => tracing::debug!(who, "connection ended"),
-        }
-        Poll::Ready(())
     }
 }
 

@@ -55,9 +55,21 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(wire: Wire, limits: &Limits) -> Self {
+    /// A session of which nothing is held: a new one, or one that was [idle](Self::is_idle) and [had
+    /// begun](Self::has_begun) or not.
+    pub(crate) fn new(wire: Wire, limits: &Limits, has_begun: bool) -> Self {
         let line_bytes_max = limits.line_bytes_max;
-        Self { splitter: Splitter::new(line_bytes_max, !wire.raw), wire, line_bytes_max }
+        Self { splitter: Splitter::new(line_bytes_max, !wire.raw && !has_begun), wire, line_bytes_max }
+    }
+
+    /// Whether nothing of its input is held or under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.splitter.memory_bytes() == 0 && !self.splitter.is_amid_line()
+    }
+
+    /// Whether a byte order mark would be text by now.
+    pub(crate) fn has_begun(&self) -> bool {
+        !self.splitter.awaits_bom()
     }
 
     /// Takes in the next line of what is held and then of `input`, which is advanced past it. `None` when there is no whole
@@ -212,7 +224,7 @@ mod tests {
         fn said_lines_are_whole_and_carry_their_name(text in proptest::collection::vec(any::<u8>(), 0..13), raw: bool) {
             prop_assume!(!text.contains(&b'\n'));
             let wire = Wire { lang: Lang::En, plain: true, raw };
-            let mut session = Session::new(wire, &limits());
+            let mut session = Session::new(wire, &limits(), false);
             let mut answer = Answer::default();
             let line = [&text[..], b"\n"].concat();
             prop_assert_eq!(session.next(WHO, &mut &line[..], &mut answer), Some(Effect::Said));
@@ -237,7 +249,7 @@ mod tests {
             (b"/quit        ", true, false),
         ];
         for (held, at_end, expected) in cases {
-            let mut session = Session::new(Wire::default(), &limits());
+            let mut session = Session::new(Wire::default(), &limits(), false);
             session.keep(held);
             assert_eq!(session.only_goes(at_end), expected, "{held:?}, at end: {at_end}");
         }

@@ -4,6 +4,7 @@
 //! it owes in a [`Wakes`], and whoever holds the lock wakes them once it is free, so that no woken task runs into it.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::task::Waker;
 
 /// Wakers that an operation on the room owes, to be woken when its lock is released.
@@ -58,17 +59,15 @@ impl Readers {
         self.parked.get(index).map(|(key, _)| *key)
     }
 
-    /// Begins a sweep: takes all parked readers, who now owe a check-in each, and returns their keys. It may begin while
-    /// the last one is under way.
-    pub(crate) fn sweep(&mut self, wakes: &mut Wakes) -> Vec<usize> {
+    /// Begins a sweep: takes all parked readers, who now owe a check-in each; `each` gets their keys. It may begin while the
+    /// last one is under way.
+    pub(crate) fn sweep(&mut self, wakes: &mut Wakes, mut each: impl FnMut(usize)) {
         self.owing += self.parked.len();
         wakes.0.reserve(self.parked.len());
-        let mut keys = Vec::with_capacity(self.parked.len());
         for (key, waker) in self.parked.drain(..) {
-            keys.push(key);
+            each(key);
             wakes.push(waker);
         }
-        keys
     }
 
     /// One who owed has checked in.
@@ -78,7 +77,7 @@ impl Readers {
 }
 
 /// A place in the queue of senders; a smaller one is served first.
-pub(crate) type Ticket = u64;
+pub(crate) type Ticket = NonZeroU64;
 
 /// Senders parked on a full backlog: first come, first served.
 ///
@@ -88,7 +87,8 @@ pub(crate) type Ticket = u64;
 pub(crate) struct Senders {
     /// `None`: woken, and now expected to take its turn.
     queue: BTreeMap<Ticket, Option<Waker>>,
-    next: Ticket,
+    /// How many have parked so far.
+    parked: u64,
 }
 
 impl Senders {
@@ -108,8 +108,8 @@ impl Senders {
     /// Parks a sender at its place, or a newcomer at the end.
     pub(crate) fn park(&mut self, ticket: Option<Ticket>, waker: &Waker) -> Ticket {
         let ticket = ticket.unwrap_or_else(|| {
-            self.next += 1;
-            self.next
+            self.parked += 1;
+            NonZeroU64::new(self.parked).expect("it counts from one")
         });
         self.queue.insert(ticket, Some(waker.clone()));
         ticket

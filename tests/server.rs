@@ -478,7 +478,7 @@ impl Listener for Panicking {
 async fn panic_in_a_listener_ends_the_server_and_is_told() {
     let room = Room::new(Limits::default(), Wire::default()).expect("limits that work");
     let ended = server::run(vec![Panicking], room, pending()).await;
-    assert!(matches!(ended, Err(server::Error::Listener(_))), "{ended:?}");
+    assert!(matches!(ended, Err(server::Error::Task(_))), "{ended:?}");
 }
 
 #[tokio::test(start_paused = true)]

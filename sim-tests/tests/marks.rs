@@ -24,6 +24,7 @@ const NOT_YET: &[(&str, &str)] = &[("act: LoseLine", "nothing: it is never drawn
 /// What only few seeds of a thousand meet.
 const RARE: &[&str] = &[
     "demand-of-three-patiences",
+    "let-go-at-end",
     "let-go-at-first",
     "missed-one",
     "name-taken",

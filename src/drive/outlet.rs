@@ -104,6 +104,11 @@ impl Outlet {
         stamp
     }
 
+    /// Whether it holds nothing: the stream has not blocked within the last bytes that count.
+    pub(super) fn is_clear(&self) -> bool {
+        self.blocked.is_none()
+    }
+
     fn close_if_clear(&mut self) {
         if self.blocked.as_ref().is_some_and(|blocked| blocked.account.is_clear()) {
             self.blocked = None;

@@ -105,7 +105,7 @@ struct Checked {
 pub(crate) fn check(reads: &[Read<'_>], wire: Wire, line_bytes_max: usize) {
     let limits = Limits { line_bytes_max, ..Limits::default() };
     let mut checked = Checked {
-        session: Session::new(wire, &limits),
+        session: Session::new(wire, &limits, false),
         truth: Truth::new(line_bytes_max, !wire.raw),
         wire,
         line_bytes_max,

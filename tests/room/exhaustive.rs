@@ -297,8 +297,8 @@ fn exhaustive_three_with_one_in_the_way() {
         patience: PATIENCE,
         root: root.chain(to_the_head(1)).chain(to_the_head(2)).collect(),
         steps: long_lines,
-        depth: 5,
-        sometimes: vec![Case::NextSweepByCheckIn, Case::LetGoToItsEnd, Case::LetGoWakesParkedReader],
+        depth: 6,
+        sometimes: vec![Case::LetGoToItsEnd, Case::LetGoWakesParkedReader],
     };
     search.run();
 }

@@ -845,9 +845,10 @@ impl World {
         self.meet(Case::BacklogFull, is_backlog_full);
         self.meet(Case::GatheredLinesPressed, is_pressed && self.is_gathering());
         if is_pressed || call != Call::Other {
+            self.sweeps |= self.is_gathering();
             self.published = head;
         }
-        let sweeps = std::mem::take(&mut self.sweeps) || is_pressed || call != Call::Other;
+        let sweeps = std::mem::take(&mut self.sweeps);
         self.meet(Case::Gathered, self.is_gathering());
         self.check_readers(call, pressed_before, sweeps)?;
         self.check_senders(call)?;
@@ -868,7 +869,8 @@ impl World {
     }
 
     /// Law 8, readers: who is parked is woken once by what is published behind its place, and by the end; who is blocked when it
-    /// comes to be in the way, and by the end; and nobody else. To press and to let go may wake everybody who is parked.
+    /// comes to be in the way, and by the end; and nobody else. But what is published may all stand before the place of a reader
+    /// that entered behind it: then it may be woken.
     fn check_readers(&mut self, call: Call, pressed_before: usize, sweeps: bool) -> Checked {
         let (published, pressed_until) = (self.published, self.pressed_until);
         let is_closing = call == Call::Close;
@@ -885,7 +887,7 @@ impl World {
                 Is::Awake => (false, false),
                 Is::Parked => {
                     let is_due = is_closing || reader.cursor < published;
-                    (is_due, sweeps)
+                    (is_due, is_due || sweeps)
                 }
                 Is::Blocked => {
                     let is_in_the_way = reader.cursor < pressed_until;
