@@ -553,6 +553,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
                         self.let_go()?;
                         continue;
                     }
+                    Poll::Ready(Next::Later) => {
+                        let _again = yield_now::<()>(cx);
+                        return Ok(Wrote::All);
+                    }
                     Poll::Pending => return Ok(Wrote::All),
                 }
             }
