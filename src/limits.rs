@@ -38,7 +38,7 @@ pub const ROUNDS_PER_POLL: usize = 8;
 pub const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// A bound on what one connection costs in the process's own memory while it holds no input beyond
-/// [`INPUT_BYTES_FREE`]: its task and socket (about 1.3 KiB together, measured in `benches/README.md`), a timer, its
+/// [`INPUT_BYTES_FREE`]: its drive and socket (idle about 640 bytes together, measured in `benches/README.md`), a timer, its
 /// account of waiting, one notice, its place in the roster, and the room that collections keep for growing.
 pub const CONNECTION_BYTES: usize = 6 * 1024;
 
