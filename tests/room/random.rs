@@ -17,7 +17,7 @@ fn limits(patience: Duration) -> Limits {
 
 fn op() -> impl Strategy<Value = Op> {
     let who = 0..SEATS;
-    let take = prop_oneof![1 => Just(Take::All), 3 => (1..400usize).prop_map(Take::Bytes)];
+    let take = prop_oneof![1 => Just(Take::All), 1 => Just(Take::AllAndOn), 3 => (0..400usize).prop_map(Take::Bytes)];
     prop_oneof![
         300 => Just(Op::Enter),
         1000 => (who.clone(), 1..4usize, 0..60usize).prop_map(|(who, lines, letters)| Op::Say { who, lines, letters }),

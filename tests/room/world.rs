@@ -81,6 +81,8 @@ pub(crate) enum Op {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Take {
     All,
+    /// All, and by the next look says so: until there is nothing more, as a connection does.
+    AllAndOn,
     Bytes(usize),
     /// Two bytes of a line, or the rest of the line under way: so that few places in a line are met, and all kinds.
     Step,
@@ -106,6 +108,16 @@ pub(crate) enum Case {
     TurnUsedAfterClose,
     Gathered,
     NextSweepByCheckIn,
+    LastOfSweepLetsOthersSpeak,
+    LastGoesOnWithWhatWasSaidMeanwhile,
+    LastPressed,
+    LastBlocked,
+    LastStopped,
+    LastLeft,
+    LastDeparted,
+    LastInTheWay,
+    LastLetGo,
+    ClosedWithLast,
     BlockedWhileOwing,
     StoppedWhileOwing,
     LeftWhileOwing,
@@ -159,6 +171,8 @@ struct Reader {
     is: Is,
     /// Woken from being parked, and not heard of since.
     owes: bool,
+    /// Told to come again, as the last who owes, when the list ended here.
+    is_last_at: Option<usize>,
 }
 
 /// What somebody does once it has its turn.
@@ -308,6 +322,7 @@ impl World {
             Op::Block { who } => self.block(who)?,
             Op::LetGo { who } => self.let_go(who)?,
             Op::PlaceEnd { who } => {
+                self.meet_last(Case::LastDeparted, who);
                 self.depart(who);
                 self.peer(who).member.place_end();
                 if self.peer(who).reader.is_none() {
@@ -319,6 +334,7 @@ impl World {
             Op::StopReading { who } => {
                 let owes = self.reader(who).owes;
                 self.meet(Case::StoppedWhileOwing, owes);
+                self.meet_last(Case::LastStopped, who);
                 self.peer(who).member.stop_reading();
                 self.peer(who).reader = None;
                 self.observe()?;
@@ -401,7 +417,8 @@ impl World {
                 record.extend(wants);
                 if let Some(reader) = &peer.reader {
                     let end = peer.end.map(|end| end - tail);
-                    record.extend([reader.cursor - tail, place(end), reader.is as usize, usize::from(reader.owes)]);
+                    record.extend([reader.cursor - tail, place(end), reader.is as usize]);
+                    record.extend([reader.owes, reader.is_last_at.is_some()].map(usize::from));
                 }
                 record
             })
@@ -442,6 +459,13 @@ impl World {
         if is_met {
             self.met.insert(case);
         }
+    }
+
+    /// Meets it if this reader is the last of a sweep and was told so.
+    fn meet_last(&mut self, case: Case, who: usize) {
+        let reader = self.peer(who).reader.as_ref();
+        let is_last = reader.is_some_and(|reader| reader.is_last_at.is_some());
+        self.meet(case, is_last);
     }
 
     fn oldest_end(&self) -> usize {
@@ -574,7 +598,7 @@ impl World {
                 let arrival = format!("{} joined\n", peer.who);
                 self.append(arrival.as_bytes());
                 let cursor = self.said.len();
-                self.peer(who).reader = Some(Reader { cursor, is: Is::Awake, owes: false });
+                self.peer(who).reader = Some(Reader { cursor, is: Is::Awake, owes: false, is_last_at: None });
             }
             Want::Say { lines, letters } => {
                 let lines = format!("{}: {}\n", peer.who, "x".repeat(letters)).repeat(lines);
@@ -614,11 +638,33 @@ impl World {
 
     /// The peer looks for lines and takes some of what it is given.
     fn read(&mut self, who: usize, take: Take) -> Checked {
+        let mut taken = 0;
+        while let Some(batch) = self.look(who, taken)? {
+            let cursor = self.reader(who).cursor;
+            taken = match take {
+                Take::All | Take::AllAndOn => batch.bytes(),
+                Take::Bytes(most) => most.min(batch.bytes()),
+                Take::Step if cursor == 0 || self.said[cursor - 1] == b'\n' => 2,
+                Take::Step => batch.first_line().len(),
+            };
+            if !matches!(take, Take::AllAndOn) {
+                self.peer(who).member.pass(taken);
+                self.check_in(who);
+                self.pass(who, taken);
+                return self.observe();
+            }
+        }
+        Ok(())
+    }
+
+    /// The peer says what it took of the last lines, and looks for the next.
+    fn look(&mut self, who: usize, taken: usize) -> Checked<Option<Batch>> {
+        self.pass(who, taken);
         let expected = self.foresee(who);
         let peer = self.peers[who].as_mut().expect("a reader");
         let waker = Waker::from(Arc::clone(&peer.lines_waker));
         let mut batch = Batch::default();
-        let next = peer.member.poll_next(0, &mut batch, &mut Context::from_waker(&waker));
+        let next = peer.member.poll_next(taken, &mut batch, &mut Context::from_waker(&waker));
         prop_assert_eq!(next, expected, "laws 2 and 8: what {} finds", &peer.who);
         match next {
             Poll::Pending => self.reader(who).is = Is::Parked,
@@ -626,11 +672,15 @@ impl World {
             Poll::Ready(Next::InTheWay) => {
                 self.reader(who).is = Is::Awake;
                 self.meet(Case::InTheWay, true);
+                self.meet_last(Case::LastInTheWay, who);
             }
+            // It is awake, and so it stays.
+            Poll::Ready(Next::Later) => {}
             Poll::Ready(Next::Lines) => {
                 let until = peer.end.unwrap_or(self.published).min(self.published);
                 let reader = peer.reader.as_mut().expect("it reads");
                 reader.is = Is::Awake;
+                let is_last = reader.is_last_at.is_some();
                 let mut slices = [IoSlice::new(&[]); 16];
                 let count = batch.io_slices(&mut slices);
                 let got: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
@@ -643,25 +693,23 @@ impl World {
                     &peer.who
                 );
                 prop_assert_eq!(got.last(), Some(&b'\n'), "law 3: lines are given whole");
-                let taken = match take {
-                    Take::All => got.len(),
-                    Take::Bytes(most) => most.min(got.len()),
-                    Take::Step if reader.cursor == 0 || self.said[reader.cursor - 1] == b'\n' => 2,
-                    Take::Step => batch.first_line().len(),
-                };
-                self.observe()?;
-                self.peer(who).member.pass(taken);
-                self.pass(who, taken);
+                let is_pressed = is_last && !self.closed;
+                self.meet(Case::LastPressed, is_pressed);
             }
         }
-        self.observe()
+        self.observe()?;
+        Ok(if next == Poll::Ready(Next::Lines) { Some(batch) } else { None })
     }
 
     /// What a look for lines has to bring, and what it does to the sweep.
     fn foresee(&mut self, who: usize) -> Poll<Next> {
+        if self.peer(who).reader.is_none() {
+            return Poll::Ready(Next::End);
+        }
         loop {
+            let head = self.said.len();
             let cursor = self.reader(who).cursor;
-            let until = self.peer(who).end.unwrap_or(self.said.len());
+            let until = self.peer(who).end.unwrap_or(head);
             if cursor == until && self.closed {
                 return Poll::Ready(Next::End);
             }
@@ -671,19 +719,34 @@ impl World {
             if cursor < self.published.min(until) {
                 return Poll::Ready(Next::Lines);
             }
-            if !std::mem::take(&mut self.reader(who).owes) {
+            if !self.reader(who).owes {
                 return Poll::Pending;
             }
+            let is_last = self.is_gathering() && self.readers().filter(|reader| reader.owes).count() == 1;
+            let is_last_at = self.reader(who).is_last_at;
+            if is_last && is_last_at.is_none() {
+                self.reader(who).is_last_at = Some(head);
+                self.meet(Case::LastOfSweepLetsOthersSpeak, true);
+                return Poll::Ready(Next::Later);
+            }
+            self.check_in(who);
             let is_news = self.publish_unless_owed();
             self.meet(Case::NextSweepByCheckIn, is_news);
+            self.meet(Case::LastGoesOnWithWhatWasSaidMeanwhile, is_news && is_last_at.is_some_and(|at| at < head));
         }
+    }
+
+    /// No sweep waits for this reader any more.
+    fn check_in(&mut self, who: usize) {
+        let reader = self.reader(who);
+        reader.owes = false;
+        reader.is_last_at = None;
     }
 
     fn pass(&mut self, who: usize, taken: usize) {
         let end = self.peer(who).end;
         let reader = self.reader(who);
         reader.cursor += taken;
-        reader.owes = false;
         if end == Some(reader.cursor) {
             self.peer(who).reader = None;
             self.meet(Case::EndReached, true);
@@ -695,9 +758,10 @@ impl World {
         let waker = Waker::from(Arc::clone(&peer.lines_waker));
         let is_in_the_way = peer.member.block(0, &waker);
         let reader = self.reader(who);
-        let cursor = reader.cursor;
-        let owed = std::mem::take(&mut reader.owes);
+        let (cursor, owed) = (reader.cursor, reader.owes);
         reader.is = Is::Blocked;
+        self.meet_last(Case::LastBlocked, who);
+        self.check_in(who);
         prop_assert_eq!(is_in_the_way, cursor < self.pressed_until, "law 6: who is in the way is told so");
         self.meet(Case::BlockedInTheWay, is_in_the_way);
         self.meet(Case::BlockedWhileOwing, owed);
@@ -724,6 +788,8 @@ impl World {
         self.missed_lines += missed_lines;
         self.published = head;
         let again = std::mem::replace(&mut self.peer(who).was_let_go, true);
+        self.meet_last(Case::LastLetGo, who);
+        self.check_in(who);
         self.pass(who, to - cursor);
         self.meet(Case::LetGo, true);
         self.meet(Case::LetGoAmidLine, is_amid_line);
@@ -760,6 +826,7 @@ impl World {
     fn leave(&mut self, who: usize) -> Checked {
         let owes = self.peer(who).reader.as_ref().is_some_and(|reader| reader.owes);
         self.meet(Case::LeftWhileOwing, owes);
+        self.meet_last(Case::LastLeft, who);
         if self.peer(who).turn.take().is_some() {
             self.observe()?;
         }
@@ -789,6 +856,8 @@ impl World {
         self.meet(Case::ClosedWithBlockedReader, blocked);
         self.meet(Case::ClosedWithParkedSender, !self.queue.is_empty());
         self.meet(Case::ClosedWhileGathering, self.is_gathering());
+        let is_any_last = self.readers().any(|reader| reader.is_last_at.is_some());
+        self.meet(Case::ClosedWithLast, is_any_last);
         self.room.close();
         self.closed = true;
         self.observe_after(Call::Close)
@@ -810,7 +879,7 @@ impl World {
         for who in 0..self.peers.len() {
             if self.is(who, Is::Awake) {
                 moved = true;
-                self.read(who, Take::All)?;
+                self.read(who, Take::AllAndOn)?;
                 let pressed_until = self.pressed_until;
                 let is_in_the_way = self.peer(who).reader.as_ref().is_some_and(|reader| reader.cursor < pressed_until);
                 if is_in_the_way && self.limits.patience.is_zero() {
