@@ -553,10 +553,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
                         self.let_go()?;
                         continue;
                     }
-                    Poll::Ready(Next::Later) => {
-                        let _again = yield_now::<()>(cx);
-                        return Ok(Wrote::All);
-                    }
+                    Poll::Ready(Next::Later) => return Ok(Wrote::Enough),
                     Poll::Pending => return Ok(Wrote::All),
                 }
             }
