@@ -656,6 +656,7 @@ impl Member {
     }
 
     /// Passes `taken_bytes` of the last batch and nothing else: before the reader yields. Nothing for who does not read.
+    /// Whatever it took, no sweep waits for it then.
     ///
     /// # Panics
     ///
