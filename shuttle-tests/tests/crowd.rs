@@ -40,6 +40,10 @@ struct Life {
     member: Option<Member>,
     said: Vec<String>,
     read: Vec<Piece>,
+    /// Of that, what the room does not know of yet.
+    taken_bytes: usize,
+    /// How often it was the last of a sweep, and asked to come again.
+    laters: usize,
     /// It has read everything up to its end.
     ended: bool,
 }
@@ -49,7 +53,15 @@ impl Life {
         let mut member = room.seat(who);
         let mut turn = block_on(poll_fn(|cx| member.poll_turn(cx)))?;
         member.enter(&mut turn)?;
-        Ok(Self { who: who.into(), member: Some(member), said: Vec::new(), read: Vec::new(), ended: false })
+        Ok(Self {
+            who: who.into(),
+            member: Some(member),
+            said: Vec::new(),
+            read: Vec::new(),
+            taken_bytes: 0,
+            laters: 0,
+            ended: false,
+        })
     }
 
     fn member(&mut self) -> &mut Member {
@@ -70,18 +82,20 @@ impl Life {
     /// Reads at most so many bytes; pending when there are none.
     fn poll_read(&mut self, bytes_max: usize, cx: &mut Context<'_>) -> Poll<Next> {
         let mut batch = Batch::default();
-        let next = self.member().poll_next(0, &mut batch, cx);
+        let taken_bytes = std::mem::take(&mut self.taken_bytes);
+        let next = self.member().poll_next(taken_bytes, &mut batch, cx);
         match next {
             Poll::Ready(Next::Lines) => {
                 let mut slices = [IoSlice::new(&[]); WRITE_PIECES_MAX];
                 let count = batch.io_slices(&mut slices);
                 let mut bytes: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
                 bytes.truncate(bytes_max);
-                self.member().pass(bytes.len());
+                self.taken_bytes = bytes.len();
                 self.read.push(Piece::Seen(String::from_utf8(bytes).expect("lines in English")));
             }
             Poll::Ready(Next::End) => self.ended = true,
             Poll::Ready(Next::InTheWay) => panic!("patience is not zero"),
+            Poll::Ready(Next::Later) => self.laters += 1,
             Poll::Pending => {}
         }
         next
@@ -108,9 +122,13 @@ impl Life {
         }));
     }
 
-    /// Reads up to its end, at most so many bytes at a time.
+    /// Reads up to its end, at most so many bytes at a time; now and then it says so before it yields.
     fn read_to_end(&mut self, bytes_max: usize) {
         while block_on(poll_fn(|cx| self.poll_read(bytes_max, cx))) != Next::End {
+            if thread_rng().gen_bool(0.5) {
+                let taken_bytes = std::mem::take(&mut self.taken_bytes);
+                self.member().pass(taken_bytes);
+            }
             thread::yield_now();
         }
     }
@@ -118,7 +136,8 @@ impl Life {
     /// Takes nothing more until it is let go or the room has ended.
     fn stall(&mut self) {
         let let_go = block_on(poll_fn(|cx| {
-            let let_go = if self.member().block(0, cx.waker()) { self.member().let_go() } else { None };
+            let taken_bytes = std::mem::take(&mut self.taken_bytes);
+            let let_go = if self.member().block(taken_bytes, cx.waker()) { self.member().let_go() } else { None };
             // Asked behind the blocking, as the end wakes only who is blocked by then.
             if let_go.is_some() || self.member().room().is_closed() { Poll::Ready(let_go) } else { Poll::Pending }
         }));
@@ -246,6 +265,7 @@ struct Met {
     lines: AtomicUsize,
     let_gos: AtomicU64,
     missed_lines: AtomicU64,
+    laters: AtomicUsize,
 }
 
 fn crowd(met: &Met) {
@@ -292,6 +312,7 @@ fn crowd(met: &Met) {
     met.lines.fetch_add(lines.len(), Ordering::Relaxed);
     met.let_gos.fetch_add(let_gos, Ordering::Relaxed);
     met.missed_lines.fetch_add(missed_lines, Ordering::Relaxed);
+    met.laters.fetch_add(witness.laters + lives.iter().map(|life| life.laters).sum::<usize>(), Ordering::Relaxed);
 }
 
 /// The lives that a thread has led.
@@ -323,6 +344,7 @@ fn search<S: Scheduler + 'static>(name: &str, scheduler: impl Fn(u64) -> S) {
         from.elapsed().as_secs_f32()
     );
     assert!(met.let_gos.load(Ordering::Relaxed) > 0, "a crowd of which nobody is let go is too well-behaved");
+    assert!(met.laters.load(Ordering::Relaxed) > 0, "nobody was the last of a sweep");
 }
 
 #[test]
