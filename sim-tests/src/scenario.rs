@@ -538,15 +538,18 @@ fn churn(script: &mut Script) {
         let client = script.stays(0, host);
         script.chats(client, 10);
     }
-    for slot in 0..40 {
+    for slot in 0..13 {
         let host = script.host(6);
-        let mut at_ms = slot * 10 + script.random.below(1000);
+        let mut at_ms = slot * 30 + script.random.below(1000);
         for _ in 0..2 {
-            let client = script.comes(at_ms, host);
-            script.says(at_ms + 1, client, 1, 10);
+            let crowd = [(); 3].map(|()| script.comes(at_ms, host));
+            let comes_ms = at_ms;
             at_ms += 100 + script.random.below(1500);
             let is_clean = script.random.chance(1, 2);
-            script.at(at_ms, if is_clean { What::End { client } } else { What::Reset { client } });
+            for client in crowd {
+                script.says(comes_ms + 1, client, 1, 10);
+                script.at(at_ms, if is_clean { What::End { client } } else { What::Reset { client } });
+            }
             at_ms += script.random.below(300);
         }
     }
