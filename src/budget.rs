@@ -76,7 +76,9 @@ mod tests {
         let mut two = Allowance::new(Arc::clone(&budget));
         one.set(INPUT_BYTES_FREE);
         assert_eq!(budget.taken_bytes(), 0, "its own bytes cost nothing");
+        assert!(one.is_clear());
         one.set(INPUT_BYTES_FREE + 70);
+        assert!(!one.is_clear());
         one.set(INPUT_BYTES_FREE + 80);
         assert!(two.spares(20));
         assert!(!two.spares(21));

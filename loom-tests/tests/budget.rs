@@ -32,6 +32,7 @@ fn what_all_take_at_once_is_counted_and_given_back() {
             })
         });
         let mut here = Allowance::new(Arc::clone(&budget));
+        assert!(here.is_clear());
         here.set(INPUT_BYTES_FREE + 40);
         let connections = connections.map(|connection| connection.join().expect("it ends"));
         assert_eq!(budget.taken_bytes(), 5 + 10 + 40);
