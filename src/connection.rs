@@ -29,6 +29,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(crate) fn new(stream: S, address: &str, room: &Room, admission: Admission) -> Self {
         Self { state: State::Idle(Idle::new(stream, address, room)), _admission: admission }
     }
+
+    /// Touches what the next poll touches first, of its stream by `touch`.
+    pub(crate) fn touch(&self, touch: fn(&S)) {
+        if let State::Idle(idle) = &self.state {
+            idle.touch(touch);
+        }
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Future for Connection<S> {

@@ -29,6 +29,10 @@ pub trait Listener {
     /// Any; none ends the server. It waits and asks again.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, SocketAddr)>> + Send;
 
+    /// Reads a little of what the next poll of `io` will read: a hint, by which the memory of several connections is fetched
+    /// at once. Nothing, unless a listener knows better; it must change nothing.
+    fn touch(_io: &Self::Io) {}
+
     /// Where it listens.
     ///
     /// # Errors

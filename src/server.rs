@@ -112,7 +112,7 @@ where
         .map(|_| {
             let (newcomers, coming) = mpsc::unbounded_channel();
             // Unconstrained: tokio's budget is for one connection's task, and would say of sockets that they are not ready.
-            tasks.spawn(unconstrained(run_shard(coming, room.clone(), departed.clone())));
+            tasks.spawn(unconstrained(run_shard::<L>(coming, room.clone(), departed.clone())));
             newcomers
         })
         .collect();
@@ -183,15 +183,12 @@ async fn drain(tasks: &mut JoinSet<Outcome>, room: &Room) -> Outcome {
 }
 
 /// The task of one shard: serves connections until no more can come and all have ended.
-async fn run_shard<S>(
-    mut coming: mpsc::UnboundedReceiver<Box<Connection<S>>>,
+async fn run_shard<L: Listener>(
+    mut coming: mpsc::UnboundedReceiver<Box<Connection<L::Io>>>,
     room: Room,
     departed: watch::Sender<()>,
-) -> Outcome
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let mut shard = Shard::new();
+) -> Outcome {
+    let mut shard = Shard::<Box<Connection<L::Io>>>::new(|connection| connection.touch(L::touch));
     let mut more_may_come = true;
     while more_may_come || !shard.is_empty() {
         // Biased: newcomers are no more than were accepted, and are polled after those who are due already.

@@ -17,6 +17,9 @@ use crate::sync::{Arc, Mutex};
 /// Futures polled in one turn of the shard's task; then the network is looked at, and other tasks have theirs.
 const POLLS_PER_TURN: usize = 64;
 
+/// Futures that are touched before the first of them is polled.
+const TOUCHED: usize = 8;
+
 /// A future's index; half a word, as a crowd has many.
 type Key = u32;
 
@@ -36,25 +39,30 @@ pub(crate) struct Shard<F> {
     /// Keys that were taken out of the queue, and are polled next.
     due: VecDeque<Key>,
     queue: Arc<Queue>,
+    /// Touches what a poll of a future touches first.
+    touch: fn(&F),
+    /// How many of those due next were touched.
+    touched: usize,
 }
 
 #[derive(Debug)]
 struct Slot<F> {
     future: F,
-    waker: Waker,
+    waking: std::sync::Arc<Waking>,
 }
 
 impl<F: Future<Output = ()> + Unpin> Shard<F> {
-    pub(crate) fn new() -> Self {
-        Self { slots: Slab::new(), due: VecDeque::new(), queue: Arc::default() }
+    /// An empty shard. `touch` reads a little of what a poll of a future will read first; it may do nothing.
+    pub(crate) fn new(touch: fn(&F)) -> Self {
+        Self { slots: Slab::new(), due: VecDeque::new(), queue: Arc::default(), touch, touched: 0 }
     }
 
     /// Adds a future, to be polled soon.
     pub(crate) fn insert(&mut self, future: F) {
         let entry = self.slots.vacant_entry();
         let key = Key::try_from(entry.key()).expect("fewer futures than memory has room for");
-        let waker = Waker::from(std::sync::Arc::new(Waking { queue: Arc::clone(&self.queue), key }));
-        entry.insert(Slot { future, waker });
+        let waking = std::sync::Arc::new(Waking { queue: Arc::clone(&self.queue), key });
+        entry.insert(Slot { future, waking });
         self.due.push_back(key);
     }
 
@@ -68,8 +76,9 @@ impl<F: Future<Output = ()> + Unpin> Shard<F> {
         for _ in 0..POLLS_PER_TURN {
             let Some(key) = self.next_due(cx.waker()) else { return Poll::Pending };
             // A waker may outlive its future. (One that comes to another future by that polls it for nothing.)
-            let Some(Slot { future, waker }) = self.slots.get_mut(key as usize) else { continue };
-            let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(future).poll(&mut Context::from_waker(waker))));
+            let Some(Slot { future, waking }) = self.slots.get_mut(key as usize) else { continue };
+            let waker = Waker::from(std::sync::Arc::clone(waking));
+            let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(future).poll(&mut Context::from_waker(&waker))));
             if matches!(polled, Ok(Poll::Pending)) {
                 continue;
             }
@@ -84,8 +93,27 @@ impl<F: Future<Output = ()> + Unpin> Shard<F> {
     fn next_due(&mut self, waker: &Waker) -> Option<Key> {
         if self.due.is_empty() {
             self.queue.take(&mut self.due, waker);
+            self.touched = 0;
         }
+        if self.touched == 0 {
+            self.touch_next();
+        }
+        self.touched -= 1;
         self.due.pop_front()
+    }
+
+    /// Between two polls the kernel fills the caches with what is its own, so every poll begins with misses, one after the
+    /// other. Those of several polls at once cost little more than those of one. (Measured: a quarter of the CPU time outside
+    /// the kernel.)
+    fn touch_next(&mut self) {
+        let next = || self.due.iter().take(TOUCHED).filter_map(|key| self.slots.get(*key as usize));
+        for slot in next() {
+            std::hint::black_box(slot.waking.key);
+        }
+        for slot in next() {
+            (self.touch)(&slot.future);
+        }
+        self.touched = TOUCHED;
     }
 }
 

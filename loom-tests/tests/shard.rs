@@ -65,7 +65,7 @@ fn ring(bell: &loom::sync::Arc<Bell>) -> thread::JoinHandle<()> {
 fn futures_that_are_woken_are_polled() {
     model(None, || {
         let bells = [bell(), bell()];
-        let mut shard = Shard::new();
+        let mut shard = Shard::new(|_| ());
         for bell in &bells {
             shard.insert(Rings(loom::sync::Arc::clone(bell), 1));
         }
@@ -85,7 +85,7 @@ fn futures_that_are_woken_are_polled() {
 fn future_woken_again_is_polled_again() {
     model(Some(3), || {
         let bell = bell();
-        let mut shard = Shard::new();
+        let mut shard = Shard::new(|_| ());
         shard.insert(Rings(loom::sync::Arc::clone(&bell), 2));
         let ringing = [ring(&bell), ring(&bell)];
         assert_eq!(wait(|cx| shard.poll_ended(cx)), Ended::Done);
@@ -100,7 +100,7 @@ fn future_woken_again_is_polled_again() {
 fn wakers_that_come_late_wake_nobody_wrongly() {
     model(Some(3), || {
         let (gone, here) = (bell(), bell());
-        let mut shard = Shard::new();
+        let mut shard = Shard::new(|_| ());
         shard.insert(Rings(loom::sync::Arc::clone(&gone), 1));
         let mut cx = Context::from_waker(Waker::noop());
         assert!(shard.poll_ended(&mut cx).is_pending());
@@ -122,7 +122,7 @@ fn wakers_that_come_late_wake_nobody_wrongly() {
 fn last_waker_of_the_shard_is_woken() {
     model(None, || {
         let bell = bell();
-        let mut shard = Shard::new();
+        let mut shard = Shard::new(|_| ());
         shard.insert(Rings(loom::sync::Arc::clone(&bell), 1));
         let before = Arc::<Task>::default();
         let first = shard.poll_ended(&mut Context::from_waker(&Arc::clone(&before).into()));

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Listener;
@@ -85,6 +85,11 @@ impl Listener for Tcp {
     async fn accept(&mut self) -> io::Result<(Connection, SocketAddr)> {
         let (stream, from) = self.listener.accept().await?;
         Ok((Connection(stream), from))
+    }
+
+    /// Looks whether tokio holds the connection for writable, with which each of its polls begins.
+    fn touch(io: &Connection) {
+        let _ready = io.0.try_io(Interest::WRITABLE, || Ok(()));
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
