@@ -127,8 +127,7 @@ where
         };
         tasks.spawn(accepting.run(listener, stopped.clone()));
     }
-    // Only listeners add connections: without them the shards end once they are empty.
-    drop((shards, stopped, departures));
+    drop((stopped, departures));
     // Should this future be dropped, the room closes before its members go one by one: no departures are told (law 4).
     let _closing = CloseOnDrop(room.clone());
 
@@ -139,7 +138,8 @@ where
         Some(ended) = tasks.join_next() => Some(ended),
     };
     room.close();
-    drop(stop);
+    // The listeners end, and then, as nobody is left who could add a connection, each shard once it is empty.
+    drop((stop, shards));
     let result = ended.map_or(Ok(()), flatten).and(drain(&mut tasks, &room).await);
     let tally = room.tally();
     tracing::info!(
@@ -359,6 +359,14 @@ mod tests {
         let error = running.await.expect("run itself does not panic").expect_err("its order cannot be trusted");
         assert!(matches!(error, Error::RoomBroken), "{error}");
         assert_eq!(room.tally().members, 1, "numbers can still be read");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn server_without_a_listener_waits_for_its_end() {
+        let room = Room::new(Limits::default(), Wire::default()).expect("limits that work");
+        let later = Instant::now() + Duration::from_secs(3600);
+        run(Vec::<Once>::new(), room, sleep_until(later)).await.expect("a server in order");
+        assert_eq!(Instant::now(), later);
     }
 
     #[tokio::test(start_paused = true)]
