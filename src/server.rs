@@ -1,7 +1,7 @@
 //! A server: accepts connections, waits out what goes wrong with that, and ends in order.
 //!
 //! [`run`] is all of it, for production and for simulation. Each listener has one task, and each thread of the runtime one
-//! [`Shard`] of the connections; [`run`] owns them all. So nothing that a server started outlives it.
+//! shard of the connections; [`run`] owns them all. So nothing that a server started outlives it.
 
 use std::future::poll_fn;
 use std::io;
