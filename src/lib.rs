@@ -20,8 +20,8 @@
 //! # Map
 //!
 //! [`Room`] is the sequence, everyone's place in it, and law 6 (`log`, `wait`, `patience` are its parts). `session` is what
-//! a connection means, `drive` moves its bytes; [`server::run`] accepts connections from any [`Listener`] and ends in order.
-//! [`client::run`] is the other end. [`Limits`] has every number. A whole server in memory stands at [`server::run`].
+//! a connection means, `drive` moves its bytes, and a `shard` polls many; [`server::run`] accepts connections from any
+//! [`Listener`] and ends in order. [`client::run`] is the other end. [`Limits`] has every number. A whole server in memory stands at [`server::run`].
 
 pub mod client;
 #[cfg(all(any(test, fuzzing), not(loom)))]

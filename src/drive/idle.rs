@@ -16,7 +16,7 @@ pub(crate) struct Idle<S> {
     member: Member,
     /// It has entered.
     is_inside: bool,
-    /// Something has come from it.
+    /// A byte order mark would be text by now.
     has_begun: bool,
 }
 
@@ -33,6 +33,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Idle<S> {
         touch(&self.stream);
     }
 
+    /// The drive that it was.
     pub(crate) fn unfold(self) -> Drive<S> {
         let Self { stream, member, is_inside, has_begun } = self;
         let room = member.room();
