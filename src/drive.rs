@@ -553,7 +553,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
                         self.let_go()?;
                         continue;
                     }
-                    Poll::Ready(Next::Later) => return Ok(Wrote::Enough),
                     Poll::Pending => return Ok(Wrote::All),
                 }
             }

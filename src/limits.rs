@@ -70,6 +70,9 @@ pub struct Limits {
     /// B of law 6: bytes of the room that are kept for readers who are behind. Default 4 MiB: at 1 s of patience a reader
     /// on a 4 MB/s line misses nothing. More memory, more forbearance.
     pub backlog_bytes: usize,
+    /// How much of what is said amid a sweep is told in it, to those whose turn is to come; more gathers for the next. Default
+    /// 512 bytes: talk does not wait for a crowd's announcements, and a flood still goes out in large writes. Zero: all gathers.
+    pub prompt_bytes: usize,
     /// P of law 6: how long a reader may have waited, over its last B bytes, before a full room lets it go. Default 1 s:
     /// a conversation survives it unnoticed. Zero lets go whoever is a backlog behind; [`FOREVER`] lets go nobody.
     pub patience: Duration,
@@ -104,6 +107,7 @@ impl Default for Limits {
         Self {
             line_bytes_max: LINE_BYTES_MAX_DEFAULT,
             backlog_bytes: BACKLOG_BYTES_DEFAULT,
+            prompt_bytes: 512,
             patience: Duration::from_secs(1),
             stall: Duration::from_secs(30),
             line_deadline: Duration::from_secs(60),

@@ -70,9 +70,6 @@ pub enum Next {
     End,
     /// Patience is zero, and it is a backlog behind: it shall be [let go](Member::let_go).
     InTheWay,
-    /// Nothing yet, but soon: it shall ask again once everyone who is awake had a turn, as it is the last whom the others
-    /// wait for, and what they say until then comes along. Not twice in a row, and only while much is said.
-    Later,
 }
 
 /// What a reader loses that is let go.
@@ -119,6 +116,9 @@ struct State {
     /// Readers before this are in the way: the end of the oldest segment while the backlog is full and a sender waits for
     /// it, else zero.
     pressed_until: Position,
+    /// Where the head was when the last sweep began. Whoever is parked has got everything up to there.
+    swept_until: Position,
+    prompt_bytes: u64,
     is_open: bool,
     members: usize,
     let_gos: u64,
@@ -147,8 +147,6 @@ struct Reader {
     is: Is,
     /// Woken by the sweep under way, and not heard of since.
     owes: bool,
-    /// It was the last to owe, and comes again: then the next sweep begins.
-    is_last: bool,
 }
 
 impl Reader {
@@ -192,6 +190,8 @@ impl Room {
             reserved_bytes: 0,
             backlog_bytes: limits.backlog_bytes,
             pressed_until: Position::default(),
+            swept_until: Position::default(),
+            prompt_bytes: limits.prompt_bytes as u64,
             is_open: true,
             members: 0,
             let_gos: 0,
@@ -323,7 +323,7 @@ impl State {
 
     /// Wakes the blocked readers before `until`: they are in the way. Nobody else is left behind by our own sweeping.
     fn press(&mut self, until: Position, wakes: &mut Wakes) {
-        self.sweep_fresh(wakes);
+        self.sweep_again(wakes);
         let readers = self.seats.iter_mut().filter_map(|(_, seat)| seat.reader.as_mut());
         for waker in readers.filter(|reader| reader.cursor < until).filter_map(Reader::unblock) {
             wakes.push(waker);
@@ -334,24 +334,37 @@ impl State {
         self.log.append(lines);
         if !self.readers.are_sweeping() {
             self.sweep(wakes);
+        } else if self.log.head().bytes_since(self.swept_until) <= self.prompt_bytes {
+            // Those whom this sweep still waits for take it along; the next wakes the others.
+            self.log.publish();
         }
     }
 
-    /// Publishes what is not, if there is any, though a sweep may be under way.
-    fn sweep_fresh(&mut self, wakes: &mut Wakes) {
-        if self.log.published() < self.log.head() {
+    /// Sweeps again if anything was said since the last sweep began, though that may be under way.
+    fn sweep_again(&mut self, wakes: &mut Wakes) {
+        if self.swept_until < self.log.head() {
             self.sweep(wakes);
         }
     }
 
-    /// Publishes everything and wakes whoever is parked.
+    /// Publishes everything and wakes whoever is parked and behind.
     fn sweep(&mut self, wakes: &mut Wakes) {
         self.log.publish();
-        self.readers.sweep(wakes, |key| {
-            let reader = self.seats[key].reader.as_mut().expect("only readers park");
-            reader.is = Is::Awake;
-            reader.owes = true;
+        self.swept_until = self.log.head();
+        let Self { seats, readers, swept_until, is_open, .. } = self;
+        readers.sweep(wakes, |key| {
+            let reader = seats[key].reader.as_mut().expect("only readers park");
+            // In a closed room there is an end to be found.
+            let is_due = reader.cursor < *swept_until || !*is_open;
+            if is_due {
+                reader.is = Is::Awake;
+                reader.owes = true;
+            }
+            is_due
         });
+        for (index, key) in readers.parked().enumerate() {
+            seats[key].reader.as_mut().expect("only readers park").is = Is::Parked(index);
+        }
     }
 
     fn reader(&mut self, key: usize) -> &mut Reader {
@@ -361,20 +374,12 @@ impl State {
     /// The reader is heard of: if it was the last that the sweep waited for, the next one begins.
     fn check_in(&mut self, key: usize, wakes: &mut Wakes) {
         let Some(reader) = &mut self.seats[key].reader else { return };
-        reader.is_last = false;
         if std::mem::take(&mut reader.owes) {
             self.readers.check_in();
             if !self.readers.are_sweeping() {
-                self.sweep_fresh(wakes);
+                self.sweep_again(wakes);
             }
         }
-    }
-
-    /// Whether this reader, who owes, shall come again before it checks in. The last of a sweep does so once, if lines have
-    /// gathered: all who are awake by then have their say, so that the next sweep is as large as can be.
-    fn lets_others_speak(&mut self, key: usize) -> bool {
-        let has_gathered = self.log.published() < self.log.head();
-        has_gathered && self.readers.owing() == 1 && !std::mem::replace(&mut self.reader(key).is_last, true)
     }
 
     fn unpark(&mut self, key: usize) {
@@ -515,7 +520,7 @@ impl Member {
                 state.members += 1;
                 let seat = &mut state.seats[self.key];
                 seat.is_member = true;
-                seat.reader = Some(Reader { cursor, end: None, is: Is::Awake, owes: false, is_last: false });
+                seat.reader = Some(Reader { cursor, end: None, is: Is::Awake, owes: false });
             }
             Ok(())
         })
@@ -639,9 +644,6 @@ impl Member {
                     return Poll::Ready(Next::Lines);
                 }
                 if state.reader(key).owes {
-                    if state.lets_others_speak(key) {
-                        return Poll::Ready(Next::Later);
-                    }
                     // It may be the last of the sweep, and then there is more.
                     state.check_in(key, wakes);
                     continue;
@@ -703,7 +705,6 @@ impl Member {
                 return None;
             }
             let to = end.unwrap_or(state.log.head());
-            state.sweep_fresh(wakes);
             let torn = state.log.rest_of_line(from).to_vec();
             let missed_lines = state.log.lines_between(from.plus(torn.len()), to);
             state.reader(key).cursor = to;

@@ -2,7 +2,8 @@
 //!
 //! A task of the runtime for each connection costs half a kilobyte, and CPU time for every poll (`benches/README.md` has
 //! both). A [`Shard`] is one task that polls many futures itself. Each has a waker of its own, which puts the future's key
-//! into the shard's queue: first woken, first polled.
+//! into the shard's queue: first woken, first polled. But where a crowd is due, a few that were woken since overtake it each
+//! turn: a line that somebody has just sent does not wait until everyone has got the one before.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,6 +17,10 @@ use crate::sync::{Arc, Mutex};
 
 /// Futures polled in one turn of the shard's task; then the network is looked at, and other tasks have theirs.
 const POLLS_PER_TURN: usize = 64;
+
+/// Futures woken since the last turn that are polled before those that were due then. A small part of a turn, so that the
+/// others have theirs.
+const OVERTAKING: usize = 8;
 
 /// Futures that are touched before the first of them is polled.
 const TOUCHED: usize = 8;
@@ -73,6 +78,9 @@ impl<F: Future<Output = ()> + Unpin> Shard<F> {
     /// Polls the futures that are due until one of them has ended. Pending when none is due, or when a turn is over; the
     /// task is woken when there is more to do. Cancel safe.
     pub(crate) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        if !self.due.is_empty() {
+            self.take_woken(cx.waker());
+        }
         for _ in 0..POLLS_PER_TURN {
             let Some(key) = self.next_due(cx.waker()) else { return Poll::Pending };
             // A waker may outlive its future. (One that comes to another future by that polls it for nothing.)
@@ -92,14 +100,18 @@ impl<F: Future<Output = ()> + Unpin> Shard<F> {
 
     fn next_due(&mut self, waker: &Waker) -> Option<Key> {
         if self.due.is_empty() {
-            self.queue.take(&mut self.due, waker);
-            self.touched = 0;
+            self.take_woken(waker);
         }
         if self.touched == 0 {
             self.touch_next();
         }
         self.touched -= 1;
         self.due.pop_front()
+    }
+
+    fn take_woken(&mut self, waker: &Waker) {
+        self.queue.take(&mut self.due, waker);
+        self.touched = 0;
     }
 
     /// Between two polls the kernel fills the caches with what is its own, so every poll begins with misses, one after the
@@ -132,17 +144,19 @@ struct Woken {
 }
 
 impl Queue {
-    /// Moves all keys into `due`, which is empty; when there are none, `task` is woken by the next.
+    /// Moves keys before those in `due`: a few, or all if there are none. When nothing is due then, `task` is woken by the
+    /// next.
     fn take(&self, due: &mut VecDeque<Key>, task: &Waker) {
         let mut woken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if woken.keys.is_empty() {
+        let Woken { keys, is_queued, .. } = &mut *woken;
+        let count = if due.is_empty() { keys.len() } else { keys.len().min(OVERTAKING) };
+        for key in keys.drain(..count).rev() {
+            // From here on it can be woken again: what it is woken for may come after its poll.
+            is_queued[key as usize] = false;
+            due.push_front(key);
+        }
+        if due.is_empty() {
             woken.task = Some(task.clone());
-        } else {
-            std::mem::swap(due, &mut woken.keys);
-            // From here on each can be woken again: what it is woken for may come after its poll.
-            for &key in &*due {
-                woken.is_queued[key as usize] = false;
-            }
         }
     }
 
@@ -186,4 +200,65 @@ pub(crate) fn yield_now<T>(cx: &mut Context<'_>) -> Poll<T> {
     // Polled once, it has this task woken after the runtime has seen to its timers and sockets.
     let _pending = pin!(tokio::task::yield_now()).poll(cx);
     Poll::Pending
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// What was polled, and by which waker it is polled again.
+    #[derive(Default)]
+    struct Polls(std::sync::Mutex<(Vec<usize>, Vec<Option<Waker>>)>);
+
+    impl Polls {
+        fn take(&self) -> Vec<usize> {
+            std::mem::take(&mut self.0.lock().unwrap().0)
+        }
+
+        fn wake(&self, index: usize) {
+            let waker = self.0.lock().unwrap().1[index].clone();
+            waker.expect("it was polled").wake();
+        }
+    }
+
+    /// Never ends.
+    struct Endless(usize, std::sync::Arc<Polls>);
+
+    impl Future for Endless {
+        type Output = ();
+
+        fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+            let mut polls = self.1.0.lock().unwrap();
+            polls.0.push(self.0);
+            polls.1[self.0] = Some(cx.waker().clone());
+            Poll::Pending
+        }
+    }
+
+    #[test]
+    fn few_overtake_a_crowd_each_turn() {
+        let crowd = 2 * POLLS_PER_TURN;
+        let polls = std::sync::Arc::new(Polls::default());
+        polls.0.lock().unwrap().1.resize(crowd, None);
+        let mut shard = Shard::new(|_| ());
+        for index in 0..crowd {
+            shard.insert(Endless(index, std::sync::Arc::clone(&polls)));
+        }
+        let mut turn = || {
+            assert!(shard.poll_ended(&mut Context::from_waker(Waker::noop())).is_pending());
+            polls.take()
+        };
+        assert!(turn().into_iter().eq(0..POLLS_PER_TURN), "a turn, in order");
+        let woken = OVERTAKING + 2;
+        for index in 0..woken {
+            polls.wake(index);
+            polls.wake(index);
+        }
+        let due = POLLS_PER_TURN..crowd - OVERTAKING;
+        assert!(turn().into_iter().eq((0..OVERTAKING).chain(due)), "a few overtake");
+        polls.wake(0);
+        let rest = (OVERTAKING..woken).chain([0]).chain(crowd - OVERTAKING..crowd);
+        assert!(turn().into_iter().eq(rest), "first woken, first polled, and each once");
+        assert_eq!(turn(), [], "nobody was woken");
+    }
 }

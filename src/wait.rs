@@ -23,11 +23,12 @@ impl Wakes {
     }
 }
 
-/// Readers parked at the end of what is published, and the *sweep* that is waking them.
+/// Readers parked at the end of what was published, and the *sweep* that is waking them.
 ///
-/// A sweep takes all parked readers at once. Each of them *owes* a check-in: that it has written what it was woken for,
-/// or found nothing, or cannot write, or is gone. While somebody owes, nothing new is published; what is said meanwhile
-/// gathers for the next sweep, and so everybody writes few large runs, not many small ones.
+/// A sweep takes all parked readers that are behind at once. Each of them *owes* a check-in: that it has written what it was
+/// woken for, or found nothing, or cannot write, or is gone. While somebody owes, nobody is woken for what is new, and all but
+/// a little of it is not published either: it gathers for the next sweep, and so everybody writes few large runs, not many
+/// small ones.
 ///
 /// Invariant: a reader is in the list at most once, under the index that it was given or was told since.
 #[derive(Debug, Default)]
@@ -40,11 +41,6 @@ impl Readers {
     /// Whether a sweep is under way.
     pub(crate) fn are_sweeping(&self) -> bool {
         self.owing > 0
-    }
-
-    /// How many owe a check-in.
-    pub(crate) fn owing(&self) -> usize {
-        self.owing
     }
 
     /// Parks the reader `key`; returns its index in the list.
@@ -64,15 +60,19 @@ impl Readers {
         self.parked.get(index).map(|(key, _)| *key)
     }
 
-    /// Begins a sweep: takes all parked readers, who now owe a check-in each; `each` gets their keys. It may begin while the
-    /// last one is under way.
-    pub(crate) fn sweep(&mut self, wakes: &mut Wakes, mut each: impl FnMut(usize)) {
-        self.owing += self.parked.len();
+    /// Begins a sweep: takes the parked readers that are due, by their keys, who now owe a check-in each. The others may have
+    /// other indices then, see [`parked`](Self::parked). It may begin while the last one is under way.
+    pub(crate) fn sweep(&mut self, wakes: &mut Wakes, mut is_due: impl FnMut(usize) -> bool) {
         wakes.0.reserve(self.parked.len());
-        for (key, waker) in self.parked.drain(..) {
-            each(key);
+        for (_, waker) in self.parked.extract_if(.., |(key, _)| is_due(*key)) {
+            self.owing += 1;
             wakes.push(waker);
         }
+    }
+
+    /// The keys of those who are parked, in the order of their indices.
+    pub(crate) fn parked(&self) -> impl Iterator<Item = usize> {
+        self.parked.iter().map(|(key, _)| *key)
     }
 
     /// One who owed has checked in.

@@ -50,7 +50,16 @@ pub fn model<F: Fn() + Send + Sync + 'static>(bound: Option<usize>, check: F) {
 ///
 /// Never: these limits work.
 pub fn room() -> Room {
-    let limits = Limits { line_bytes_max: 1, backlog_bytes: 408, ..Limits::default() };
+    prompt_room(0)
+}
+
+/// A [`room`] in which so much of what is said amid a sweep is told at once.
+///
+/// # Panics
+///
+/// Never: these limits work.
+pub fn prompt_room(prompt_bytes: usize) -> Room {
+    let limits = Limits { line_bytes_max: 1, backlog_bytes: 408, prompt_bytes, ..Limits::default() };
     Room::new(limits, Wire { lang: Lang::En, ..Wire::default() }).expect("limits that work")
 }
 
@@ -74,8 +83,6 @@ pub struct Peer {
     pub member: Member,
     /// Everything that it has read.
     pub seen: String,
-    /// How often it was the last of a sweep, and asked to come again.
-    pub laters: usize,
     taken_bytes: usize,
 }
 
@@ -95,7 +102,7 @@ impl Peer {
     ///
     /// [`Closed`].
     pub fn try_enter(room: &Room, who: &str) -> Result<Self, Closed> {
-        let mut peer = Self { member: room.seat(who), seen: String::new(), laters: 0, taken_bytes: 0 };
+        let mut peer = Self { member: room.seat(who), seen: String::new(), taken_bytes: 0 };
         let mut turn = peer.turn()?;
         peer.member.enter(&mut turn)?;
         Ok(peer)
@@ -137,14 +144,11 @@ impl Peer {
 
     /// Reads all there is. Pending when it is parked, ready when it cannot go on.
     ///
-    /// As the last of a sweep it asks again; whether anybody speaks before that is the schedule's.
-    ///
     /// # Panics
     ///
-    /// When what it reads is no text, or it is to come again and again.
+    /// When what it reads is no text.
     pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let mut batch = Batch::default();
-        let mut is_last = false;
         loop {
             match self.member.poll_next(std::mem::take(&mut self.taken_bytes), &mut batch, cx) {
                 Poll::Ready(Next::Lines) => {
@@ -154,12 +158,6 @@ impl Peer {
                         self.seen.push_str(std::str::from_utf8(slice).expect("lines in English"));
                     }
                     self.taken_bytes = batch.bytes();
-                    is_last = false;
-                }
-                Poll::Ready(Next::Later) => {
-                    assert!(!is_last, "law 8: it comes again once");
-                    is_last = true;
-                    self.laters += 1;
                 }
                 other => return other,
             }

@@ -386,6 +386,8 @@ impl Rules {
         Limits {
             line_bytes_max: self.line_bytes_max,
             backlog_bytes: self.backlog_bytes,
+            // Nothing in a small room, much in a large one.
+            prompt_bytes: self.backlog_bytes / 16,
             patience: duration(self.patience_ms),
             stall: duration(self.stall_ms),
             line_deadline: Duration::from_millis(self.line_deadline_ms),

@@ -29,8 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The smallest backlog that there is. Two long sayings behind the oldest segment fill it, and it is cut so small that a
 /// short saying shares its segment with the next and a long one does not.
-fn limits(patience: Duration) -> Limits {
-    Limits { line_bytes_max: 1, backlog_bytes: 408, patience, ..Limits::default() }
+fn limits(patience: Duration, prompt_bytes: usize) -> Limits {
+    Limits { line_bytes_max: 1, backlog_bytes: 408, prompt_bytes, patience, ..Limits::default() }
 }
 
 const fn short(who: usize) -> Op {
@@ -51,6 +51,7 @@ struct Search {
     name: &'static str,
     seats: usize,
     patience: Duration,
+    prompt_bytes: usize,
     /// How the room comes to where the search begins.
     root: Vec<Op>,
     /// The steps that each member may take, by its seat.
@@ -150,7 +151,7 @@ impl Search {
 
     /// A room that has gone this way; it remembers what the last step met.
     fn walk(&self, way: &[Op]) -> Checked<World> {
-        let mut world = World::new(limits(self.patience), self.seats);
+        let mut world = World::new(limits(self.patience, self.prompt_bytes), self.seats);
         for step in self.root.iter().chain(way) {
             world.take_met();
             world.apply(*step)?;
@@ -197,6 +198,20 @@ fn long_and_short_lines(who: usize) -> Vec<Op> {
     steps
 }
 
+/// Short lines, and all that ends or turns a sweep.
+fn short_lines(who: usize) -> Vec<Op> {
+    vec![
+        short(who),
+        read(who, Take::All),
+        read(who, Take::AllAndOn),
+        read(who, Take::Step),
+        Op::Block { who },
+        Op::PlaceEnd { who },
+        Op::StopReading { who },
+        Op::Leave { who },
+    ]
+}
+
 /// Names, asked for at once or by a turn that was kept.
 fn names(who: usize) -> Vec<Op> {
     let mut steps = vec![Op::Hold { who }, Op::StopReading { who }, Op::PlaceEnd { who }, Op::Leave { who }];
@@ -241,20 +256,6 @@ const TURNS: &[Case] = &[
     Case::TurnUsedAfterClose,
 ];
 
-/// What can become of the last of a sweep before it looks again.
-const LAST: &[Case] = &[
-    Case::NextSweepByCheckIn,
-    Case::LastOfSweepLetsOthersSpeak,
-    Case::LastGoesOnWithWhatWasSaidMeanwhile,
-    Case::LastPressed,
-    Case::LastBlocked,
-    Case::LastStopped,
-    Case::LastLeft,
-    Case::LastDeparted,
-    Case::LastLetGo,
-    Case::ClosedWithLast,
-];
-
 /// Two are in. The first stands before the second's arrival, and the two sayings behind that fill the backlog.
 fn full() -> Vec<Op> {
     vec![Op::Enter, Op::Enter, long(1), long(1)]
@@ -266,6 +267,7 @@ fn exhaustive_two_from_nothing() {
         name: "two from nothing",
         seats: 2,
         patience: PATIENCE,
+        prompt_bytes: 0,
         root: vec![],
         steps: long_and_short_lines,
         depth: 7,
@@ -280,10 +282,11 @@ fn exhaustive_two_from_a_full_backlog() {
         name: "two from a full backlog",
         seats: 2,
         patience: PATIENCE,
+        prompt_bytes: 0,
         root: full(),
         steps: long_lines,
         depth: 8,
-        sometimes: [READING, LAST, &[Case::LetGoAgain]].concat(),
+        sometimes: [READING, &[Case::LetGoAgain]].concat(),
     };
     search.run();
 }
@@ -294,6 +297,7 @@ fn exhaustive_three_from_a_full_backlog() {
         name: "three from a full backlog",
         seats: 3,
         patience: PATIENCE,
+        prompt_bytes: 0,
         root: full(),
         steps: long_and_short_lines,
         depth: 5,
@@ -303,17 +307,44 @@ fn exhaustive_three_from_a_full_backlog() {
 }
 
 #[test]
-fn exhaustive_three_with_one_in_the_way() {
-    let to_the_head = |who| [read(who, Take::All), read(who, Take::All)];
-    let root = [Op::Enter, Op::Enter, Op::Enter, long(2), long(2)].into_iter();
+fn exhaustive_three_amid_a_sweep() {
     let search = Search {
-        name: "three with one in the way",
+        name: "three amid a sweep",
         seats: 3,
         patience: PATIENCE,
-        root: root.chain(to_the_head(1)).chain(to_the_head(2)).collect(),
+        // Two short sayings, or an arrival, are told at once; what comes then gathers.
+        prompt_bytes: 12,
+        // Two are parked, and woken for one line.
+        root: [0, 1, 2]
+            .iter()
+            .map(|_| Op::Enter)
+            .chain([read(0, Take::AllAndOn), read(1, Take::AllAndOn), short(2)])
+            .collect(),
+        steps: short_lines,
+        depth: 5,
+        sometimes: vec![
+            Case::ToldAmidSweep,
+            Case::OwingReaderIsToldMore,
+            Case::SweepLeavesWhoHasAll,
+            Case::NextSweepByCheckIn,
+            Case::Gathered,
+            Case::ClosedWhileGathering,
+        ],
+    };
+    search.run();
+}
+
+#[test]
+fn exhaustive_two_amid_a_sweep_from_a_full_backlog() {
+    let search = Search {
+        name: "two amid a sweep, from a full backlog",
+        seats: 2,
+        patience: PATIENCE,
+        prompt_bytes: 208,
+        root: full(),
         steps: long_lines,
         depth: 6,
-        sometimes: vec![Case::LetGoToItsEnd, Case::LetGoWakesParkedReader],
+        sometimes: vec![Case::ToldAmidSweep, Case::OwingReaderIsToldMore, Case::LetGo, Case::BlockedReaderPressed],
     };
     search.run();
 }
@@ -324,25 +355,11 @@ fn exhaustive_three_without_patience() {
         name: "three without patience",
         seats: 3,
         patience: Duration::ZERO,
+        prompt_bytes: 0,
         root: full(),
         steps: long_lines,
         depth: 6,
         sometimes: [READING, &[Case::InTheWay]].concat(),
-    };
-    search.run();
-}
-
-#[test]
-fn exhaustive_two_and_the_last_of_a_sweep() {
-    let search = Search {
-        name: "two and the last of a sweep",
-        seats: 2,
-        patience: Duration::ZERO,
-        // The first is parked, woken for one line, and comes again for the next.
-        root: vec![Op::Enter, Op::Enter, read(0, Take::AllAndOn), short(1), short(1), read(0, Take::AllAndOn)],
-        steps: long_lines,
-        depth: 5,
-        sometimes: [LAST, &[Case::LastInTheWay]].concat(),
     };
     search.run();
 }
@@ -353,6 +370,7 @@ fn exhaustive_three_with_names() {
         name: "three with names",
         seats: 3,
         patience: PATIENCE,
+        prompt_bytes: 0,
         root: vec![Op::Enter, Op::Enter, Op::StopReading { who: 0 }, Op::StopReading { who: 1 }],
         steps: names,
         depth: 5,

@@ -11,8 +11,8 @@ use crate::world::{NAMES, Op, Take, World};
 const SEATS: usize = 6;
 
 /// A backlog that some thirty lines fill.
-fn limits(patience: Duration) -> Limits {
-    Limits { line_bytes_max: 60, backlog_bytes: 1500, patience, ..Limits::default() }
+fn limits(patience: Duration, prompt_bytes: usize) -> Limits {
+    Limits { line_bytes_max: 60, backlog_bytes: 1500, prompt_bytes, patience, ..Limits::default() }
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -47,8 +47,9 @@ proptest! {
     fn room_is_the_list_of_all_lines(
         ops in proptest::collection::vec(op(), 1..250),
         patience in prop_oneof![3 => Just(Limits::default().patience), 1 => Just(Duration::ZERO)],
+        prompt_bytes in prop_oneof![Just(0), Just(100)],
     ) {
-        let mut world = World::new(limits(patience), SEATS);
+        let mut world = World::new(limits(patience, prompt_bytes), SEATS);
         for op in ops {
             world.apply(op)?;
         }

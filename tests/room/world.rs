@@ -107,17 +107,10 @@ pub(crate) enum Case {
     TurnUsedAfterItsEnd,
     TurnUsedAfterClose,
     Gathered,
+    ToldAmidSweep,
+    OwingReaderIsToldMore,
+    SweepLeavesWhoHasAll,
     NextSweepByCheckIn,
-    LastOfSweepLetsOthersSpeak,
-    LastGoesOnWithWhatWasSaidMeanwhile,
-    LastPressed,
-    LastBlocked,
-    LastStopped,
-    LastLeft,
-    LastDeparted,
-    LastInTheWay,
-    LastLetGo,
-    ClosedWithLast,
     BlockedWhileOwing,
     StoppedWhileOwing,
     LeftWhileOwing,
@@ -129,7 +122,6 @@ pub(crate) enum Case {
     LetGoAmidLine,
     LetGoAgain,
     LetGoToItsEnd,
-    LetGoWakesParkedReader,
     LetGoRefused,
     EndReached,
     EndAtOnce,
@@ -171,8 +163,6 @@ struct Reader {
     is: Is,
     /// Woken from being parked, and not heard of since.
     owes: bool,
-    /// Told to come again, as the last who owes, when the list ended here.
-    is_last_at: Option<usize>,
 }
 
 /// What somebody does once it has its turn.
@@ -218,8 +208,8 @@ pub(crate) struct World {
     segments: Vec<usize>,
     /// Readers may see up to here.
     published: usize,
-    /// A sweep has begun since the last look at who was woken.
-    sweeps: bool,
+    /// Where the list ended when the last sweep began.
+    swept_until: usize,
     /// Readers before this are in the way.
     pressed_until: usize,
     peers: Vec<Option<Peer>>,
@@ -231,14 +221,6 @@ pub(crate) struct World {
     /// Somebody has asked for a name.
     are_named: bool,
     met: BTreeSet<Case>,
-}
-
-/// The calls that wake by themselves, and all others.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Call {
-    LetGo,
-    Close,
-    Other,
 }
 
 pub(crate) type Checked<T = ()> = Result<T, TestCaseError>;
@@ -258,7 +240,7 @@ impl World {
             said: Vec::new(),
             segments: vec![0],
             published: 0,
-            sweeps: false,
+            swept_until: 0,
             pressed_until: 0,
             peers: (0..seats).map(|_| None).collect(),
             queue: Vec::new(),
@@ -322,7 +304,6 @@ impl World {
             Op::Block { who } => self.block(who)?,
             Op::LetGo { who } => self.let_go(who)?,
             Op::PlaceEnd { who } => {
-                self.meet_last(Case::LastDeparted, who);
                 self.depart(who);
                 self.peer(who).member.place_end();
                 if self.peer(who).reader.is_none() {
@@ -334,7 +315,6 @@ impl World {
             Op::StopReading { who } => {
                 let owes = self.reader(who).owes;
                 self.meet(Case::StoppedWhileOwing, owes);
-                self.meet_last(Case::LastStopped, who);
                 self.peer(who).member.stop_reading();
                 self.peer(who).reader = None;
                 self.observe()?;
@@ -418,13 +398,16 @@ impl World {
                 if let Some(reader) = &peer.reader {
                     let end = peer.end.map(|end| end - tail);
                     record.extend([reader.cursor - tail, place(end), reader.is as usize]);
-                    record.extend([reader.owes, reader.is_last_at.is_some()].map(usize::from));
+                    record.push(usize::from(reader.owes));
                 }
                 record
             })
             .collect();
         records.sort();
-        let mut key = vec![usize::from(self.closed), self.published - tail, self.said.len() - tail];
+        let [published, head] = [self.published, self.said.len()].map(|at| at - tail);
+        // What is too much to be told amid a sweep is too much, however much it is.
+        let since_sweep = (self.said.len() - self.swept_until).min(self.limits.prompt_bytes + 1);
+        let mut key = vec![usize::from(self.closed), published, head, since_sweep];
         key.extend(self.segments.iter().map(|start| start - tail));
         key.push(parted);
         key.extend(self.said[tail..].iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at));
@@ -461,13 +444,6 @@ impl World {
         }
     }
 
-    /// Meets it if this reader is the last of a sweep and was told so.
-    fn meet_last(&mut self, case: Case, who: usize) {
-        let reader = self.peer(who).reader.as_ref();
-        let is_last = reader.is_some_and(|reader| reader.is_last_at.is_some());
-        self.meet(case, is_last);
-    }
-
     fn oldest_end(&self) -> usize {
         self.segments.get(1).copied().unwrap_or(self.said.len())
     }
@@ -490,6 +466,10 @@ impl World {
         others.filter_map(|(_, peer)| peer.as_ref()?.name).any(|held| is_one_name(held, name))
     }
 
+    fn is_sweeping(&self) -> bool {
+        self.readers().any(|reader| reader.owes)
+    }
+
     fn is_gathering(&self) -> bool {
         self.published < self.said.len()
     }
@@ -502,6 +482,10 @@ impl World {
             self.meet(Case::SegmentShared, self.said.len() > *open);
         }
         self.said.extend_from_slice(lines);
+        if self.is_sweeping() && self.said.len() - self.swept_until <= self.limits.prompt_bytes {
+            self.published = self.said.len();
+            self.meet(Case::ToldAmidSweep, true);
+        }
     }
 
     fn unqueue(&mut self, who: usize) {
@@ -598,7 +582,7 @@ impl World {
                 let arrival = format!("{} joined\n", peer.who);
                 self.append(arrival.as_bytes());
                 let cursor = self.said.len();
-                self.peer(who).reader = Some(Reader { cursor, is: Is::Awake, owes: false, is_last_at: None });
+                self.peer(who).reader = Some(Reader { cursor, is: Is::Awake, owes: false });
             }
             Want::Say { lines, letters } => {
                 let lines = format!("{}: {}\n", peer.who, "x".repeat(letters)).repeat(lines);
@@ -672,15 +656,11 @@ impl World {
             Poll::Ready(Next::InTheWay) => {
                 self.reader(who).is = Is::Awake;
                 self.meet(Case::InTheWay, true);
-                self.meet_last(Case::LastInTheWay, who);
             }
-            // It is awake, and so it stays.
-            Poll::Ready(Next::Later) => {}
             Poll::Ready(Next::Lines) => {
                 let until = peer.end.unwrap_or(self.published).min(self.published);
                 let reader = peer.reader.as_mut().expect("it reads");
                 reader.is = Is::Awake;
-                let is_last = reader.is_last_at.is_some();
                 let mut slices = [IoSlice::new(&[]); 16];
                 let count = batch.io_slices(&mut slices);
                 let got: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
@@ -693,8 +673,8 @@ impl World {
                     &peer.who
                 );
                 prop_assert_eq!(got.last(), Some(&b'\n'), "law 3: lines are given whole");
-                let is_pressed = is_last && !self.closed;
-                self.meet(Case::LastPressed, is_pressed);
+                let is_more = reader.owes && reader.cursor + got.len() > self.swept_until;
+                self.meet(Case::OwingReaderIsToldMore, is_more);
             }
         }
         self.observe()?;
@@ -722,17 +702,9 @@ impl World {
             if !self.reader(who).owes {
                 return Poll::Pending;
             }
-            let is_last = self.is_gathering() && self.readers().filter(|reader| reader.owes).count() == 1;
-            let is_last_at = self.reader(who).is_last_at;
-            if is_last && is_last_at.is_none() {
-                self.reader(who).is_last_at = Some(head);
-                self.meet(Case::LastOfSweepLetsOthersSpeak, true);
-                return Poll::Ready(Next::Later);
-            }
             self.check_in(who);
-            let is_news = self.publish_unless_owed();
-            self.meet(Case::NextSweepByCheckIn, is_news);
-            self.meet(Case::LastGoesOnWithWhatWasSaidMeanwhile, is_news && is_last_at.is_some_and(|at| at < head));
+            let sweeps = self.sweep_unless_owed();
+            self.meet(Case::NextSweepByCheckIn, sweeps);
         }
     }
 
@@ -740,7 +712,6 @@ impl World {
     fn check_in(&mut self, who: usize) {
         let reader = self.reader(who);
         reader.owes = false;
-        reader.is_last_at = None;
     }
 
     fn pass(&mut self, who: usize, taken: usize) {
@@ -760,7 +731,6 @@ impl World {
         let reader = self.reader(who);
         let (cursor, owed) = (reader.cursor, reader.owes);
         reader.is = Is::Blocked;
-        self.meet_last(Case::LastBlocked, who);
         self.check_in(who);
         prop_assert_eq!(is_in_the_way, cursor < self.pressed_until, "law 6: who is in the way is told so");
         self.meet(Case::BlockedInTheWay, is_in_the_way);
@@ -769,7 +739,6 @@ impl World {
     }
 
     fn let_go(&mut self, who: usize) -> Checked {
-        let wakes_parked = self.is_gathering() && self.is_any(Is::Parked);
         let head = self.said.len();
         let (cursor, end) = (self.reader(who).cursor, self.peer(who).end);
         let Some(LetGo { missed_lines, torn }) = self.peer(who).member.let_go() else {
@@ -788,15 +757,13 @@ impl World {
         self.missed_lines += missed_lines;
         self.published = head;
         let again = std::mem::replace(&mut self.peer(who).was_let_go, true);
-        self.meet_last(Case::LastLetGo, who);
         self.check_in(who);
         self.pass(who, to - cursor);
         self.meet(Case::LetGo, true);
         self.meet(Case::LetGoAmidLine, is_amid_line);
         self.meet(Case::LetGoAgain, again);
         self.meet(Case::LetGoToItsEnd, end.is_some());
-        self.meet(Case::LetGoWakesParkedReader, wakes_parked);
-        self.observe_after(Call::LetGo)
+        self.observe()
     }
 
     /// Its departure stands in the sequence, and its name and its place in the queue are free.
@@ -826,7 +793,6 @@ impl World {
     fn leave(&mut self, who: usize) -> Checked {
         let owes = self.peer(who).reader.as_ref().is_some_and(|reader| reader.owes);
         self.meet(Case::LeftWhileOwing, owes);
-        self.meet_last(Case::LastLeft, who);
         if self.peer(who).turn.take().is_some() {
             self.observe()?;
         }
@@ -856,21 +822,23 @@ impl World {
         self.meet(Case::ClosedWithBlockedReader, blocked);
         self.meet(Case::ClosedWithParkedSender, !self.queue.is_empty());
         self.meet(Case::ClosedWhileGathering, self.is_gathering());
-        let is_any_last = self.readers().any(|reader| reader.is_last_at.is_some());
-        self.meet(Case::ClosedWithLast, is_any_last);
         self.room.close();
         self.closed = true;
-        self.observe_after(Call::Close)
+        self.observe_after(true)
     }
 
-    /// Publishes when no sweep waits for anybody; says whether that was any news.
-    fn publish_unless_owed(&mut self) -> bool {
-        let is_news = self.is_gathering() && !self.readers().any(|reader| reader.owes);
-        if is_news {
-            self.published = self.said.len();
-            self.sweeps = true;
+    /// Sweeps when no sweep waits for anybody and something was said since the last; says whether it does.
+    fn sweep_unless_owed(&mut self) -> bool {
+        let sweeps = self.swept_until < self.said.len() && !self.is_sweeping();
+        if sweeps {
+            self.sweep();
         }
-        is_news
+        sweeps
+    }
+
+    fn sweep(&mut self) {
+        self.swept_until = self.said.len();
+        self.published = self.said.len();
     }
 
     /// Everyone who has something to do does it once; says whether anybody had.
@@ -898,13 +866,12 @@ impl World {
     }
 
     fn observe(&mut self) -> Checked {
-        self.observe_after(Call::Other)
+        self.observe_after(false)
     }
 
     /// What follows from any call, and what has to be seen of it.
-    fn observe_after(&mut self, call: Call) -> Checked {
-        let head = self.said.len();
-        self.publish_unless_owed();
+    fn observe_after(&mut self, is_closing: bool) -> Checked {
+        self.sweep_unless_owed();
         self.trim();
         let pressed_before = self.pressed_until;
         let is_backlog_full = self.backlog_bytes() >= self.limits.backlog_bytes;
@@ -913,14 +880,12 @@ impl World {
         let is_pressed = self.pressed_until > pressed_before;
         self.meet(Case::BacklogFull, is_backlog_full);
         self.meet(Case::GatheredLinesPressed, is_pressed && self.is_gathering());
-        if is_pressed || call != Call::Other {
-            self.sweeps |= self.is_gathering();
-            self.published = head;
+        if is_pressed || is_closing {
+            self.sweep();
         }
-        let sweeps = std::mem::take(&mut self.sweeps);
         self.meet(Case::Gathered, self.is_gathering());
-        self.check_readers(call, pressed_before, sweeps)?;
-        self.check_senders(call)?;
+        self.check_readers(is_closing, pressed_before)?;
+        self.check_senders(is_closing)?;
         self.check_tally()
     }
 
@@ -937,13 +902,12 @@ impl World {
         self.published = self.published.max(self.segments[0]);
     }
 
-    /// Law 8, readers: who is parked is woken once by what is published behind its place, and by the end; who is blocked when it
-    /// comes to be in the way, and by the end; and nobody else. But what is published may all stand before the place of a reader
-    /// that entered behind it: then it may be woken.
-    fn check_readers(&mut self, call: Call, pressed_before: usize, sweeps: bool) -> Checked {
-        let (published, pressed_until) = (self.published, self.pressed_until);
-        let is_closing = call == Call::Close;
+    /// Law 8, readers: who is parked is woken once by a sweep for what stands behind its place, and by the end; who is blocked
+    /// when it comes to be in the way, and by the end; and nobody else.
+    fn check_readers(&mut self, is_closing: bool, pressed_before: usize) -> Checked {
+        let (swept_until, pressed_until) = (self.swept_until, self.pressed_until);
         let mut pressed = false;
+        let (mut swept, mut stays) = (false, false);
         for peer in self.peers.iter_mut().flatten() {
             let wakes = peer.lines_waker.take();
             prop_assert!(wakes <= 1, "law 8: {} is woken {} times at once", peer.who, wakes);
@@ -955,8 +919,8 @@ impl World {
             let (must, may) = match reader.is {
                 Is::Awake => (false, false),
                 Is::Parked => {
-                    let is_due = is_closing || reader.cursor < published;
-                    (is_due, is_due || sweeps)
+                    let is_due = is_closing || reader.cursor < swept_until;
+                    (is_due, is_due)
                 }
                 Is::Blocked => {
                     let is_in_the_way = reader.cursor < pressed_until;
@@ -972,6 +936,8 @@ impl World {
                 reader.cursor
             );
             prop_assert!(!was_woken || may, "law 8: {} is {:?} at {}, and woken", peer.who, reader.is, reader.cursor);
+            swept |= was_woken && reader.is == Is::Parked;
+            stays |= !was_woken && reader.is == Is::Parked;
             if was_woken {
                 reader.owes = reader.is == Is::Parked;
                 pressed |= reader.is == Is::Blocked && !is_closing;
@@ -979,16 +945,17 @@ impl World {
             }
         }
         self.meet(Case::BlockedReaderPressed, pressed);
+        self.meet(Case::SweepLeavesWhoHasAll, swept && stays);
         Ok(())
     }
 
     /// Law 8, senders: the first of the queue is woken once when there is room for it, all are by the end, and nobody else.
-    fn check_senders(&mut self, call: Call) -> Checked {
+    fn check_senders(&mut self, is_closing: bool) -> Checked {
         let first = self.queue.first().copied().filter(|_| !self.closed && !self.is_full());
         for (who, peer) in self.peers.iter_mut().enumerate() {
             let Some(peer) = peer else { continue };
             let wakes = peer.turn_waker.take();
-            let is_due = peer.sleeps && (call == Call::Close || first == Some(who));
+            let is_due = peer.sleeps && (is_closing || first == Some(who));
             prop_assert_eq!(wakes, usize::from(is_due), "law 8: how often {} is woken for its turn", &peer.who);
             peer.sleeps &= !is_due;
         }
