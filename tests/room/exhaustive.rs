@@ -314,14 +314,10 @@ fn exhaustive_three_amid_a_sweep() {
         patience: PATIENCE,
         // Two short sayings, or an arrival, are told at once; what comes then gathers.
         prompt_bytes: 12,
-        // Two are parked, and woken for one line.
-        root: [0, 1, 2]
-            .iter()
-            .map(|_| Op::Enter)
-            .chain([read(0, Take::AllAndOn), read(1, Take::AllAndOn), short(2)])
-            .collect(),
+        // All are parked, and woken for one line.
+        root: (0..3).map(|_| Op::Enter).chain((0..3).map(|who| read(who, Take::AllAndOn))).chain([short(2)]).collect(),
         steps: short_lines,
-        depth: 5,
+        depth: 6,
         sometimes: vec![
             Case::ToldAmidSweep,
             Case::OwingReaderIsToldMore,
