@@ -141,7 +141,7 @@ fn brackets_hold_for_those_who_come_and_break_at_once() {
 
 #[test]
 fn line_deadline_ends_a_stuck_line_and_no_silent_reader() {
-    let server = Server::start(&["--line-deadline", "300ms"]);
+    let mut server = Server::start(&["--line-deadline", "300ms"]);
     let mut silent = server.join();
     let began = Instant::now();
     let mut stuck = server.join();
@@ -165,6 +165,16 @@ fn line_deadline_ends_a_stuck_line_and_no_silent_reader() {
     assert_eq!(departures, expected, "true lines: after a time-out no partial line is said");
     silent.say("still here");
     silent.expect_echo("still here");
+    server.signal("TERM");
+    silent.expect_end_with_reason();
+    drop(silent);
+    server.expect_exit_0();
+    for who in [stuck.who(), trickler.who()] {
+        let log = server.stderr();
+        let why =
+            log.lines().find(|line| line.contains(who)).unwrap_or_else(|| panic!("{who} is not in the log: {log}"));
+        assert!(why.contains("line deadline"), "the log says why: {why}");
+    }
 }
 
 #[test]
