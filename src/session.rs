@@ -254,4 +254,65 @@ mod tests {
             assert_eq!(session.only_goes(at_end), expected, "{held:?}, at end: {at_end}");
         }
     }
+
+    /// A session that takes in all of `input`.
+    fn session_of(input: &[u8]) -> Session {
+        let mut session = Session::new(Wire::default(), &limits(), false);
+        let mut rest = input;
+        while session.next(WHO, &mut rest, &mut Answer::default()).is_some() {}
+        session
+    }
+
+    /// Whatever of it came before: an idle session is as good as a new one.
+    #[test]
+    fn session_is_idle_between_lines() {
+        let cases: [(&[u8], bool); 9] = [
+            (b"", true),
+            (b"h", false),
+            (b"hi\r", false),
+            (b"hi\n", true),
+            (b"hi\nho", false),
+            (b"\xEF\xBB", false),
+            (b"\xEF\xBB\xBF", true),
+            (b"it is too long", false),
+            (b"it is too long\n", true),
+        ];
+        for (input, expected) in cases {
+            assert_eq!(session_of(input).is_idle(), expected, "{input:?}");
+        }
+    }
+
+    #[test]
+    fn session_is_not_idle_while_it_holds_whole_lines_or_their_memory() {
+        let mut session = Session::new(Wire::default(), &limits(), false);
+        let mut answer = Answer::default();
+        session.keep(b"hi\n");
+        assert!(!session.is_idle());
+        assert!(session.memory_bytes() >= session.held_bytes());
+        assert_eq!(session.next(WHO, &mut &[][..], &mut answer), Some(Effect::Said));
+        assert_eq!(session.held_bytes(), 0);
+        assert!(!session.is_idle(), "the memory of the line has not been given back");
+        assert_eq!(session.next(WHO, &mut &[][..], &mut answer), None);
+        assert!(session.is_idle());
+    }
+
+    #[test]
+    fn session_has_begun_once_a_byte_order_mark_would_be_text() {
+        let cases: [(&[u8], bool); 6] = [
+            (b"", false),
+            (b"\xEF", false),
+            (b"\xEF\xBB", false),
+            (b"\xEF\xBB\xBF", true),
+            (b"\xEF\xBBh", true),
+            (b"\n", true),
+        ];
+        for (input, expected) in cases {
+            assert_eq!(session_of(input).has_begun(), expected, "{input:?}");
+        }
+        assert!(
+            Session::new(Wire { raw: true, ..Wire::default() }, &limits(), false).has_begun(),
+            "raw has no such mark"
+        );
+        assert!(Session::new(Wire::default(), &limits(), true).has_begun());
+    }
 }
