@@ -74,3 +74,152 @@ fn ended(who: &str, end: &End) -> Poll<()> {
     }
     Poll::Ready(())
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Wake, Waker};
+    use std::time::Duration;
+
+    use tokio::io::{DuplexStream, ReadBuf};
+
+    use super::*;
+    use crate::census::Census;
+    use crate::limits::FOREVER;
+    use crate::sync::Arc;
+    use crate::{Lang, Limits, Wire};
+
+    /// A connection that is polled by hand, and its peer.
+    struct Polled {
+        connection: Connection<DuplexStream>,
+        peer: DuplexStream,
+        woken: Arc<Woken>,
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    impl Polled {
+        /// The only one of a room. Its stream holds `stream_bytes` in each direction.
+        fn new(limits: Limits, stream_bytes: usize) -> Self {
+            let wire = Wire { lang: Lang::En, ..Wire::default() };
+            let room = Room::new(limits, wire).expect("limits that work");
+            let admission = Census::admit(&Arc::default(), [10, 0, 0, 1].into(), room.limits());
+            let admission = admission.expect("nobody else is there");
+            let (stream, peer) = tokio::io::duplex(stream_bytes);
+            let connection = Connection::new(stream, "10.0.0.1:1", &room, admission);
+            Self { connection, peer, woken: Arc::default() }
+        }
+
+        /// Polls it until it waits, and says whether it is folded then.
+        async fn is_folded(&mut self) -> bool {
+            let waker = Waker::from(Arc::clone(&self.woken));
+            for _ in 0..10 {
+                // With a new budget of tokio's each time.
+                tokio::task::yield_now().await;
+                self.woken.0.store(false, Ordering::Relaxed);
+                let polled = Pin::new(&mut self.connection).poll(&mut Context::from_waker(&waker));
+                assert!(polled.is_pending(), "nothing has ended it");
+                if !self.woken.0.load(Ordering::Relaxed) {
+                    return matches!(self.connection.state, State::Idle(_));
+                }
+            }
+            panic!("law 9: it spins");
+        }
+
+        fn send(&mut self, bytes: &[u8]) {
+            let sent = Pin::new(&mut self.peer).poll_write(&mut Context::from_waker(Waker::noop()), bytes);
+            assert!(matches!(sent, Poll::Ready(Ok(count)) if count == bytes.len()), "{sent:?}");
+        }
+
+        /// What the peer has got and not seen yet.
+        fn seen(&mut self) -> String {
+            let mut bytes = [0; 1024];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            let _pending = Pin::new(&mut self.peer).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer);
+            String::from_utf8(buffer.filled().to_vec()).expect("nothing but ASCII is said here")
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connection_with_nothing_to_do_is_folded() {
+        let mut polled = Polled::new(Limits::default(), 1024);
+        assert!(polled.is_folded().await);
+        assert_eq!(polled.seen(), "Welcome 10.0.0.1:1\n");
+        assert!(polled.is_folded().await, "polled for nothing");
+        polled.send(b"hi\n");
+        assert!(polled.is_folded().await, "all is said and written");
+        assert_eq!(polled.seen(), "10.0.0.1:1: hi\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connection_amid_a_line_is_not_folded_until_that_line_ends() {
+        let cases: [(&[u8], &[u8], &str); 4] = [
+            (b"hel", b"lo\n", "10.0.0.1:1: hello\n"),
+            (b"hi\nhel", b"lo\n", "10.0.0.1:1: hi\n10.0.0.1:1: hello\n"),
+            (b"\xEF\xBB", b"\xBFhi\n", "10.0.0.1:1: hi\n"),
+            (b"it is too long", b"\n", "-- line too long, not said: at most 12 bytes\n"),
+        ];
+        for (begin, end, expected) in cases {
+            let mut polled = Polled::new(Limits { line_bytes_max: 12, ..Limits::default() }, 1024);
+            assert!(polled.is_folded().await);
+            polled.seen();
+            polled.send(begin);
+            assert!(!polled.is_folded().await, "{begin:?}");
+            assert!(!polled.is_folded().await, "{begin:?}, polled for nothing");
+            polled.send(end);
+            assert!(polled.is_folded().await, "{end:?}");
+            assert_eq!(polled.seen(), expected);
+        }
+    }
+
+    /// With no limit of time there is no timer that would say so.
+    #[tokio::test(start_paused = true)]
+    async fn connection_is_not_folded_before_all_that_it_is_told_is_written() {
+        let mut polled = Polled::new(Limits { stall: FOREVER, ..Limits::default() }, 8);
+        let answer = "-- 1 here\n--   10.0.0.1:1\n";
+        for (input, expected) in [(&b""[..], "Welcome 10.0.0.1:1\n"), (b"/who\n", answer)] {
+            if !input.is_empty() {
+                polled.send(input);
+            }
+            let mut seen = String::new();
+            while seen.len() < expected.len() {
+                let is_folded = polled.is_folded().await;
+                seen.push_str(&polled.seen());
+                assert_eq!(is_folded, seen.len() == expected.len(), "after {seen:?}");
+            }
+            assert_eq!(seen, expected);
+            assert!(polled.is_folded().await);
+        }
+    }
+
+    /// Law 6: waiting counts until B more bytes were taken, and would be forgotten with the account of it.
+    #[tokio::test(start_paused = true)]
+    async fn connection_that_has_waited_is_not_folded_within_the_backlog_that_counts() {
+        let limits = Limits { line_bytes_max: 12, backlog_bytes: 1600, ..Limits::default() };
+        let backlog_bytes = limits.backlog_bytes;
+        let mut polled = Polled::new(limits, 18);
+        assert!(!polled.is_folded().await, "it is blocked");
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let mut welcome = polled.seen();
+        assert!(!polled.is_folded().await, "it has waited");
+        welcome.push_str(&polled.seen());
+        assert_eq!(welcome, "Welcome 10.0.0.1:1\n");
+        let mut taken_bytes = 0;
+        loop {
+            polled.send(b"hi\n");
+            let is_folded = polled.is_folded().await;
+            taken_bytes += polled.seen().len();
+            assert_eq!(is_folded, taken_bytes >= backlog_bytes, "after {taken_bytes} bytes");
+            if is_folded {
+                break;
+            }
+        }
+    }
+}
