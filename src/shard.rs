@@ -261,4 +261,46 @@ mod tests {
         assert!(turn().into_iter().eq(rest), "first woken, first polled, and each once");
         assert_eq!(turn(), [], "nobody was woken");
     }
+
+    #[test]
+    fn shard_is_empty_once_all_its_futures_have_ended() {
+        let mut shard = Shard::new(|_| ());
+        assert!(shard.is_empty());
+        for _ in 0..2 {
+            shard.insert(std::future::ready(()));
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..2 {
+            assert!(!shard.is_empty());
+            assert_eq!(shard.poll_ended(&mut cx), Poll::Ready(Ended::Done));
+        }
+        assert!(shard.is_empty());
+        assert!(shard.poll_ended(&mut cx).is_pending(), "nobody is due");
+    }
+
+    /// Never ends, and counts how often it is touched between two polls.
+    #[derive(Default)]
+    struct Touched(std::cell::Cell<usize>);
+
+    impl Future for Touched {
+        type Output = ();
+
+        fn poll(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<()> {
+            assert_eq!(self.0.take(), 1, "touched before each poll, and once");
+            Poll::Pending
+        }
+    }
+
+    /// Or the misses that touching saves come back, and no law would tell.
+    #[test]
+    fn every_future_of_a_crowd_is_touched_before_it_is_polled() {
+        let mut shard = Shard::new(|future: &Touched| future.0.set(future.0.get() + 1));
+        for _ in 0..2 * POLLS_PER_TURN {
+            shard.insert(Touched::default());
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..2 {
+            assert!(shard.poll_ended(&mut cx).is_pending(), "no poll panicked");
+        }
+    }
 }
