@@ -384,4 +384,19 @@ mod tests {
         errors.on_error(&error);
         assert_eq!((errors.logged_at, errors.count), (Some(first + ACCEPT_LOG_INTERVAL), 4));
     }
+
+    #[tokio::test]
+    async fn connections_go_to_the_shards_in_turn() {
+        let room = Room::new(Limits::default(), Wire::default()).expect("limits that work");
+        let (shards, mut coming): (Vec<_>, Vec<_>) = (0..3).map(|_| mpsc::unbounded_channel()).unzip();
+        let (_departed, departures) = watch::channel(());
+        let errors = AcceptErrors::default();
+        let mut accepting = Accepting { room, census: Arc::default(), shards, next_shard: 1, departures, errors };
+        for expected in [1, 2, 0, 1] {
+            let (_peer, stream) = tokio::io::duplex(64);
+            accepting.on_accepted(stream, ([10, 0, 0, 1], 1).into());
+            let came: Vec<usize> = (0..3).filter(|shard| coming[*shard].try_recv().is_ok()).collect();
+            assert_eq!(came, [expected]);
+        }
+    }
 }
