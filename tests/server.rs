@@ -658,3 +658,70 @@ async fn lines_of_a_kilobyte_pass_though_the_memory_for_long_ones_is_spent() {
     }
     server.end().await;
 }
+
+/// Only what comes first on a connection can be a byte order mark, however long the connection was idle before and after.
+#[tokio::test(start_paused = true)]
+async fn byte_order_mark_is_dropped_as_the_first_bytes_and_is_text_later() {
+    let server = Server::start(Limits::default());
+    let mut client = server.connect(1 << 16);
+    client.expect("Welcome 10.0.0.1:1\n").await;
+    // Two of the marks come byte by byte.
+    for (pieces, expected) in [
+        (&[&b"\xEF"[..], b"\xBB", b"\xBF", b"first\n"][..], "10.0.0.1:1: first\n"),
+        (&[b"\xEF\xBB\xBFsecond\n"], "10.0.0.1:1: \u{feff}second\n"),
+        (&[b"\xEF", b"\xBB", b"\xBFthird\n"], "10.0.0.1:1: \u{feff}third\n"),
+    ] {
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        for piece in pieces {
+            client.say(piece).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        client.expect(expected).await;
+    }
+    server.end().await;
+}
+
+/// The mark alone, and then silence, is the front of the connection all the same.
+#[tokio::test(start_paused = true)]
+async fn second_byte_order_mark_is_text_though_nothing_was_said_between() {
+    let server = Server::start(Limits::default());
+    let mut client = server.connect(1 << 16);
+    client.expect("Welcome 10.0.0.1:1\n").await;
+    for _ in 0..2 {
+        client.say(b"\xEF\xBB\xBF").await;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+    }
+    client.say(b"first\n").await;
+    client.expect("10.0.0.1:1: \u{feff}first\n").await;
+    server.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn server_in_which_nobody_is_left_ends_without_grace() {
+    let server = Server::start(Limits::default());
+    let mut client = server.connect(1 << 16);
+    client.expect("Welcome 10.0.0.1:1\n").await;
+    drop(client);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let began = Instant::now();
+    server.end().await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_reader_gets_all_that_was_said_within_grace() {
+    let mut server = Server::start(Limits::default());
+    let mut sender = server.connect(1 << 16);
+    sender.expect("Welcome 10.0.0.1:1\n").await;
+    let mut slow = server.connect(16);
+    sender.expect("10.0.0.1:2 joined\n").await;
+    flood(&mut sender, 20).await;
+    drop(server.stop.take());
+    slow.expect("Welcome 10.0.0.1:2\n").await;
+    for line in 0..20 {
+        slow.expect(&format!("10.0.0.1:1: {line:050}\n")).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(slow.rest().await, "-- server is stopping\n");
+    in_time(&mut server.running).await.expect("no panic").expect("in order");
+}
