@@ -28,6 +28,8 @@ use crate::shard::yield_now;
 
 mod idle;
 mod outlet;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 pub(crate) use self::idle::Idle;
 

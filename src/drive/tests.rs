@@ -1,0 +1,508 @@
+//! A drive by hand, poll by poll, over a stream that takes and gives what a test lets it; the clock stands still but where a
+//! test moves it.
+
+use std::collections::VecDeque;
+use std::task::Waker;
+
+use tokio::time::{Instant, advance, timeout};
+
+use super::*;
+use crate::limits::{FOREVER, Limits};
+use crate::notice::Lang;
+use crate::room::{Room, Turn};
+use crate::session::Wire;
+
+const WHO: &str = "10.0.0.1:1";
+const LINE_DEADLINE: Duration = Duration::from_secs(60);
+const LINGER: Duration = Duration::from_secs(2);
+const LONG: Duration = Duration::from_secs(3600);
+
+/// A connection in memory. It wakes nobody: who changes it polls.
+#[derive(Debug)]
+struct Stream {
+    /// What the peer has sent, and was not read.
+    sent: VecDeque<u8>,
+    bytes_per_read: usize,
+    /// The peer sends nothing more.
+    has_ended: bool,
+    reads: usize,
+    ends_read: usize,
+    /// So many bytes can be written.
+    takes: usize,
+    bytes_per_write: usize,
+    /// Every write meets this.
+    broken: Option<io::ErrorKind>,
+    written: Vec<u8>,
+    never_shuts: bool,
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Self {
+            sent: VecDeque::new(),
+            bytes_per_read: usize::MAX,
+            has_ended: false,
+            reads: 0,
+            ends_read: 0,
+            takes: usize::MAX,
+            bytes_per_write: usize::MAX,
+            broken: None,
+            written: Vec::new(),
+            never_shuts: false,
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.reads += 1;
+        if self.sent.is_empty() {
+            if !self.has_ended {
+                return Poll::Pending;
+            }
+            self.ends_read += 1;
+        }
+        let bytes = buffer.remaining().min(self.bytes_per_read).min(self.sent.len());
+        let read: Vec<u8> = self.sent.drain(..bytes).collect();
+        buffer.put_slice(&read);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(kind) = self.broken {
+            return Poll::Ready(Err(kind.into()));
+        }
+        let count = bytes.len().min(self.takes).min(self.bytes_per_write);
+        if count == 0 && !bytes.is_empty() {
+            return Poll::Pending;
+        }
+        self.takes -= count;
+        self.written.extend_from_slice(&bytes[..count]);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.never_shuts { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+}
+
+fn room_with(limits: Limits) -> Room {
+    Room::new(limits, Wire { lang: Lang::En, ..Wire::default() }).expect("limits that work")
+}
+
+fn room() -> Room {
+    room_with(Limits { line_deadline: LINE_DEADLINE, linger: LINGER, ..Limits::default() })
+}
+
+fn drive(room: &Room, who: &str) -> Drive<Stream> {
+    Idle::new(Stream::default(), who, room).unfold()
+}
+
+fn context() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
+
+fn poll(drive: &mut Drive<Stream>) -> Poll<End> {
+    Pin::new(drive).poll(&mut context())
+}
+
+/// A drive that has entered and written its welcome.
+fn entered(room: &Room, who: &str) -> Drive<Stream> {
+    let mut drive = drive(room, who);
+    assert!(poll(&mut drive).is_pending());
+    assert_eq!(written(&mut drive), format!("Welcome {who}\n"));
+    drive
+}
+
+/// What was written since the last time.
+fn written(drive: &mut Drive<Stream>) -> String {
+    String::from_utf8(std::mem::take(&mut drive.stream.written)).expect("only text is said here")
+}
+
+fn send(drive: &mut Drive<Stream>, bytes: &[u8]) {
+    drive.stream.sent.extend(bytes);
+}
+
+/// How it ends, woken by nothing but the room and its own timer, and after what time.
+async fn end(drive: &mut Drive<Stream>) -> (End, Duration) {
+    let start = Instant::now();
+    let end = timeout(LONG, drive).await.expect("law 8: nothing woke it");
+    (end, start.elapsed())
+}
+
+/// Somebody else in the room, who listens to nothing.
+fn member(room: &Room, who: &str) -> Member {
+    let mut member = room.seat(who);
+    let Poll::Ready(Ok(mut turn)) = member.poll_turn(&mut context()) else { panic!("no turn") };
+    member.enter(&mut turn).expect("the room is open");
+    member
+}
+
+/// All turns that there are: nobody gets another until one is dropped.
+fn all_turns(room: &Room) -> Vec<Turn> {
+    let mut member = room.seat("nobody");
+    let mut turns = Vec::new();
+    while let Poll::Ready(turn) = member.poll_turn(&mut context()) {
+        turns.push(turn.expect("the room is open"));
+    }
+    turns
+}
+
+// What is said.
+
+/// `echo hi` that does not wait for an answer is a message; and its last line needs no line end.
+#[tokio::test(start_paused = true)]
+async fn what_came_before_the_connection_broke_is_said() {
+    let room = room();
+    let mut witness = entered(&room, "witness");
+    let mut drive = drive(&room, WHO);
+    drive.stream.broken = Some(io::ErrorKind::BrokenPipe);
+    send(&mut drive, b"hi\nlast");
+    drive.stream.has_ended = true;
+    assert!(matches!(poll(&mut drive), Poll::Ready(End::Left)));
+    assert!(poll(&mut witness).is_pending());
+    assert_eq!(written(&mut witness), "10.0.0.1:1 joined\n10.0.0.1:1: hi\n10.0.0.1:1: last\n10.0.0.1:1 left\n");
+}
+
+/// Law 3.
+#[tokio::test(start_paused = true)]
+async fn partial_line_is_not_said_after_a_reset() {
+    let room = room();
+    let mut witness = entered(&room, "witness");
+    let mut drive = drive(&room, WHO);
+    drive.stream.broken = Some(io::ErrorKind::ConnectionReset);
+    send(&mut drive, b"hi\nlast");
+    drive.stream.has_ended = true;
+    let Poll::Ready(End::Lost(error)) = poll(&mut drive) else { panic!("it is lost") };
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    drop(drive);
+    assert!(poll(&mut witness).is_pending());
+    assert_eq!(written(&mut witness), "10.0.0.1:1 joined\n10.0.0.1:1: hi\n10.0.0.1:1 left\n");
+}
+
+/// A turn gathers lines until they are its most, and not one more: whoever waits behind comes next.
+#[tokio::test(start_paused = true)]
+async fn turn_takes_lines_up_to_its_most_and_others_come_between() {
+    let least = Limits { line_bytes_max: 100, ..Limits::default() };
+    let limits = Limits { backlog_bytes: 4 * least.line_stored_bytes_max(), ..least };
+    let line = [&[b'x'; 20][..], b"\n"].concat();
+    let said_bytes = WHO.len() + b": ".len() + line.len();
+    assert_eq!(limits.turn_lines_bytes(), 3 * said_bytes, "the case at hand: three lines are just the most");
+    let room = room_with(limits);
+    let mut drive = entered(&room, WHO);
+    let turns = all_turns(&room);
+    send(&mut drive, &line.repeat(4));
+    assert!(poll(&mut drive).is_pending());
+    let mut other = room.seat("other");
+    assert!(other.poll_turn(&mut context()).is_pending());
+    let before = room.tally().said_bytes;
+    drop(turns);
+    assert!(poll(&mut drive).is_pending());
+    assert_eq!(room.tally().said_bytes - before, 3 * said_bytes as u64);
+    drop(other);
+    assert!(poll(&mut drive).is_pending());
+    assert_eq!(room.tally().said_bytes - before, 4 * said_bytes as u64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_called_by_its_address_and_then_by_its_name() {
+    let room = room();
+    let mut drive = entered(&room, WHO);
+    assert_eq!(drive.who(), WHO);
+    send(&mut drive, b"/name bob\n");
+    assert!(poll(&mut drive).is_pending());
+    assert_eq!(drive.who(), "bob");
+}
+
+// What is told.
+
+#[tokio::test(start_paused = true)]
+async fn answer_is_written_by_the_poll_that_read_the_question() {
+    let mut drive = entered(&room(), WHO);
+    send(&mut drive, b"/name a b\n");
+    assert!(poll(&mut drive).is_pending());
+    assert!(written(&mut drive).starts_with("-- name refused: "));
+}
+
+/// Law 7: a connection that takes nothing has us hold one slice.
+#[tokio::test(start_paused = true)]
+async fn roster_is_told_whole_and_in_slices() {
+    let room = room();
+    let _others: Vec<Member> = (0..2 * PRESENT_PER_SLICE).map(|number| member(&room, &format!("m{number}"))).collect();
+    let mut drive = entered(&room, WHO);
+    drive.stream.takes = 0;
+    send(&mut drive, b"/who\n");
+    for _ in 0..2 {
+        assert!(poll(&mut drive).is_pending());
+        assert_eq!(drive.told.bytes, b"-- 33 here\n");
+    }
+    drive.stream.takes = usize::MAX;
+    assert!(poll(&mut drive).is_pending());
+    let mut expected = String::from("-- 33 here\n");
+    for number in 0..2 * PRESENT_PER_SLICE {
+        expected += &format!("--   m{number}\n");
+    }
+    expected += "--   10.0.0.1:1\n";
+    assert_eq!(written(&mut drive), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn plain_wire_knows_no_farewell() {
+    fn check(plain: bool, farewell: &str) {
+        let wire = Wire { lang: Lang::En, plain, ..Wire::default() };
+        let room = Room::new(Limits::default(), wire).expect("limits that work");
+        let mut drive = entered(&room, WHO);
+        drive.stream.has_ended = true;
+        room.close();
+        assert!(matches!(poll(&mut drive), Poll::Ready(End::Shutdown)));
+        assert_eq!(written(&mut drive), farewell);
+    }
+    check(false, "-- server is stopping\n");
+    check(true, "");
+}
+
+/// Laws 2, 3 and 7: who is let go amid a line gets the rest of it first, if there is memory for that. What every connection
+/// may hold needs none of what is shared.
+#[tokio::test(start_paused = true)]
+async fn line_under_way_is_finished_after_a_let_go_from_memory_that_is_its_own_or_spared() {
+    fn check(torn_bytes: usize, partial_bytes_total: usize, is_torn: bool) {
+        let least = Limits { line_bytes_max: 2000, partial_bytes_total, patience: Duration::ZERO, ..Limits::default() };
+        let room = room_with(Limits { backlog_bytes: 4 * least.line_stored_bytes_max(), ..least });
+        let mut drive = entered(&room, WHO);
+        let mut other = member(&room, "other");
+        let line = format!("other: {}\n", "x".repeat(2000));
+        assert!(poll(&mut drive).is_pending());
+        assert_eq!(written(&mut drive), "other joined\n");
+        drive.stream.takes = line.len() - torn_bytes;
+        let mut said = 0;
+        while let Poll::Ready(turn) = other.poll_turn(&mut context()) {
+            other.say(&mut turn.expect("the room is open"), line.as_bytes()).expect("it is a member");
+            said += 1;
+            if said == 1 {
+                assert!(poll(&mut drive).is_pending(), "it took some of the line");
+            }
+        }
+        let end = poll(&mut drive);
+        assert_eq!(room.tally().let_gos, 1, "{torn_bytes} of {partial_bytes_total} bytes");
+        assert_eq!(matches!(end, Poll::Ready(End::Torn)), is_torn, "{torn_bytes} of {partial_bytes_total} bytes");
+        if !is_torn {
+            drive.stream.takes = usize::MAX;
+            assert!(poll(&mut drive).is_pending());
+            assert_eq!(written(&mut drive), format!("{line}-- missed {} lines\n", said - 1));
+        }
+    }
+    check(INPUT_BYTES_FREE, 0, false);
+    check(INPUT_BYTES_FREE + 1, 0, true);
+    check(INPUT_BYTES_FREE + 1, 4 * INPUT_BYTES_FREE, false);
+}
+
+// What one poll does, and what is held.
+
+#[tokio::test(start_paused = true)]
+async fn poll_makes_few_reads_however_much_there_is() {
+    let mut drive = entered(&room(), WHO);
+    send(&mut drive, &b"x\n".repeat(3 * ROUNDS_PER_POLL));
+    drive.stream.bytes_per_read = 2;
+    let reads = drive.stream.reads;
+    assert!(poll(&mut drive).is_pending());
+    assert_eq!(drive.stream.reads - reads, ROUNDS_PER_POLL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn poll_makes_few_writes_however_much_there_is() {
+    let mut drive = drive(&room(), WHO);
+    drive.stream.bytes_per_write = 1;
+    assert!(poll(&mut drive).is_pending());
+    assert_eq!(written(&mut drive), "Welcome "[..ROUNDS_PER_POLL]);
+}
+
+/// Law 7.
+#[tokio::test(start_paused = true)]
+async fn partial_line_counts_against_the_shared_total_until_it_ends() {
+    let room = room();
+    let mut drive = entered(&room, WHO);
+    send(&mut drive, &[b'x'; 3 * INPUT_BYTES_FREE]);
+    assert!(poll(&mut drive).is_pending());
+    assert!(room.tally().partial_bytes >= 2 * INPUT_BYTES_FREE);
+    send(&mut drive, b"\n");
+    assert!(poll(&mut drive).is_pending());
+    assert_eq!(room.tally().partial_bytes, 0);
+}
+
+// How it ends.
+
+#[tokio::test(start_paused = true)]
+async fn input_that_has_ended_is_not_read_again() {
+    let mut drive = entered(&room(), WHO);
+    drive.stream.has_ended = true;
+    assert!(matches!(poll(&mut drive), Poll::Ready(End::Left)));
+    assert_eq!(drive.stream.ends_read, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_that_breaks_while_it_leaves_is_lost() {
+    let room = room();
+    let mut drive = entered(&room, WHO);
+    drive.stream.takes = 0;
+    let _other = member(&room, "other");
+    send(&mut drive, b"/quit\n");
+    assert!(poll(&mut drive).is_pending(), "an arrival is due to it");
+    drive.stream.broken = Some(io::ErrorKind::ConnectionReset);
+    assert!(matches!(poll(&mut drive), Poll::Ready(End::Lost(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_waits_for_the_linger_and_no_longer() {
+    let mut drive = entered(&room(), WHO);
+    drive.stream.never_shuts = true;
+    send(&mut drive, b"/quit\n");
+    assert!(poll(&mut drive).is_pending());
+    advance(LINGER).await;
+    assert!(matches!(poll(&mut drive), Poll::Ready(End::Left)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lingering_ends_with_the_peer() {
+    let mut drive = entered(&room(), WHO);
+    send(&mut drive, b"/quit\n");
+    assert!(poll(&mut drive).is_pending());
+    send(&mut drive, b"too late\n");
+    drive.stream.has_ended = true;
+    assert!(matches!(poll(&mut drive), Poll::Ready(End::Left)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lingering_ends_in_time_though_the_peer_stays() {
+    let mut drive = entered(&room(), WHO);
+    send(&mut drive, b"/quit\n");
+    assert!(poll(&mut drive).is_pending());
+    advance(LINGER).await;
+    assert!(matches!(poll(&mut drive), Poll::Ready(End::Left)));
+}
+
+/// Nobody sends anything more on a connection that is broken, and often not even an end.
+#[tokio::test(start_paused = true)]
+async fn broken_connection_of_a_silent_peer_ends_after_the_linger() {
+    let mut drive = drive(&room(), WHO);
+    drive.stream.broken = Some(io::ErrorKind::BrokenPipe);
+    let (end, time) = end(&mut drive).await;
+    assert!(matches!(end, End::Lost(error) if error.kind() == io::ErrorKind::BrokenPipe));
+    assert_eq!(time, LINGER);
+}
+
+/// Law 8.
+#[tokio::test(start_paused = true)]
+async fn broken_connection_is_noticed_while_it_waits_to_enter() {
+    let room = room();
+    let _turns = all_turns(&room);
+    let mut drive = drive(&room, WHO);
+    drive.stream.broken = Some(io::ErrorKind::ConnectionReset);
+    let (end, time) = end(&mut drive).await;
+    assert!(matches!(end, End::Lost(error) if error.kind() == io::ErrorKind::ConnectionReset));
+    assert_eq!(time, PROBE);
+}
+
+/// Law 8.
+#[tokio::test(start_paused = true)]
+async fn broken_connection_is_noticed_while_its_line_waits_for_a_turn() {
+    let room = room();
+    let mut drive = entered(&room, WHO);
+    let _turns = all_turns(&room);
+    let before = room.tally().said_bytes;
+    send(&mut drive, b"hi\n");
+    drive.stream.broken = Some(io::ErrorKind::ConnectionReset);
+    let (end, time) = end(&mut drive).await;
+    assert!(matches!(end, End::Lost(error) if error.kind() == io::ErrorKind::ConnectionReset));
+    assert_eq!(time, PROBE);
+    assert_eq!(room.tally().said_bytes, before);
+}
+
+// Time.
+
+#[tokio::test(start_paused = true)]
+async fn clock_of_a_line_is_clear_until_it_has_run() {
+    let mut clock = LineClock::default();
+    assert!(clock.is_clear());
+    clock.run();
+    assert!(!clock.is_clear());
+    advance(Duration::from_secs(1)).await;
+    clock.pause();
+    assert!(!clock.is_clear());
+}
+
+/// A short line has a long time; and when that is over, all is.
+fn unhurried() -> Limits {
+    Limits {
+        line_bytes_max: 4,
+        line_deadline: LINE_DEADLINE,
+        linger: Duration::ZERO,
+        stall: FOREVER,
+        ..Limits::default()
+    }
+}
+
+/// While something told is unsent we do not read, so the peer cannot end its line.
+#[tokio::test(start_paused = true)]
+async fn line_is_not_charged_for_time_in_which_we_do_not_read() {
+    let mut drive = entered(&room_with(unhurried()), WHO);
+    send(&mut drive, b"abc");
+    assert!(poll(&mut drive).is_pending());
+    advance(Duration::from_secs(20)).await;
+    drive.stream.takes = 0;
+    send(&mut drive, b"defgh");
+    assert!(poll(&mut drive).is_pending());
+    advance(Duration::from_secs(100)).await;
+    drive.stream.takes = usize::MAX;
+    let (end, time) = end(&mut drive).await;
+    assert!(matches!(end, End::LineDeadline));
+    assert_eq!(time, Duration::from_secs(40));
+    assert_eq!(
+        written(&mut drive),
+        "-- line too long, not said: at most 4 bytes\n-- line not ended within 60s: connection closed\n"
+    );
+}
+
+/// `first` is sent at once and `then` 40 s later; the line that is under way then is never ended, and has so much left.
+async fn time_left(first: &[u8], then: &[u8]) -> Duration {
+    let mut drive = entered(&room_with(unhurried()), WHO);
+    send(&mut drive, first);
+    assert!(poll(&mut drive).is_pending());
+    advance(Duration::from_secs(40)).await;
+    send(&mut drive, then);
+    let (end, time) = end(&mut drive).await;
+    assert!(matches!(end, End::LineDeadline));
+    time
+}
+
+#[tokio::test(start_paused = true)]
+async fn line_behind_another_has_the_whole_deadline() {
+    assert_eq!(time_left(b"abc", b"d\ne").await, LINE_DEADLINE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn line_behind_a_refused_one_has_the_whole_deadline() {
+    assert_eq!(time_left(b"abcdefgh", b"ijk\nl").await, LINE_DEADLINE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn line_that_is_refused_amid_its_coming_has_no_more_time_by_that() {
+    assert_eq!(time_left(b"abc", b"defgh").await, Duration::from_secs(20));
+    assert_eq!(time_left(b"abcdefgh", b"ijk").await, Duration::from_secs(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn timer_is_ready_when_its_deadline_has_passed_and_not_before() {
+    let room = room();
+    let _turns = all_turns(&room);
+    let mut drive = drive(&room, WHO);
+    assert!(poll(&mut drive).is_pending());
+    assert!(drive.poll_timer(&mut context()).is_pending());
+    advance(PROBE).await;
+    assert!(drive.poll_timer(&mut context()).is_ready());
+}
