@@ -179,3 +179,37 @@ fn poll_write_slices<S: AsyncWrite + Unpin>(
         many => Pin::new(stream).poll_write_vectored(cx, many),
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use tokio::io::{AsyncReadExt, duplex};
+    use tokio::time::advance;
+
+    use super::*;
+
+    /// Law 6 counts waiting over the last backlog of bytes, and no longer.
+    #[tokio::test(start_paused = true)]
+    async fn waiting_counts_until_a_backlog_was_taken() {
+        let bytes = [b'x'; 16];
+        let backlog_bytes = 4 * bytes.len();
+        let (mut stream, mut peer) = duplex(bytes.len());
+        let mut outlet = Outlet::default();
+        let mut write = |outlet: &mut Outlet| {
+            let mut cx = Context::from_waker(Waker::noop());
+            let wrote = outlet.poll_write(&mut stream, backlog_bytes, &[IoSlice::new(&bytes)], &mut cx);
+            wrote.map(|taken| outlet.on_taken(taken.expect("the peer is there"))).is_ready()
+        };
+        assert!(write(&mut outlet), "there is room");
+        assert!(outlet.is_clear() && !outlet.is_blocked());
+        assert!(!write(&mut outlet), "it is full");
+        assert!(!outlet.is_clear() && outlet.is_blocked());
+        advance(Duration::from_secs(1)).await;
+        for round in 0..4 {
+            assert!(!outlet.is_clear(), "it has waited within the last backlog, {round}");
+            peer.read_exact(&mut [0; 16]).await.expect("as much was written");
+            assert!(write(&mut outlet), "there is room again");
+            assert!(!outlet.is_blocked());
+        }
+        assert!(outlet.is_clear(), "a backlog was taken since");
+    }
+}
