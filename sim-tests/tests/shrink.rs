@@ -90,6 +90,7 @@ fn rules_that_do_not_matter_become_simple_and_those_that_do_stay() {
     let limits = unisono::Limits {
         line_bytes_max: 4096,
         backlog_bytes: 256 * 1024,
+        prompt_bytes: 16 * 1024,
         patience: Duration::from_millis(50),
         stall: Duration::from_secs(10),
         ..unisono::Limits::default()
