@@ -481,6 +481,24 @@ mod tests {
     }
 
     #[test]
+    fn batch_is_filled_anew() {
+        let mut log = Log::new(1000);
+        let from = log.enter();
+        for _ in 0..WRITE_PIECES_MAX + 2 {
+            log.append(b"x\n");
+            log.publish();
+        }
+        let mut batch = Batch::default();
+        for _ in 0..2 {
+            log.read(from, log.head(), &mut batch);
+            assert_eq!(batch.bytes(), 2 * WRITE_PIECES_MAX, "what was left is forgotten");
+        }
+        assert!(batch.advance(2 * WRITE_PIECES_MAX));
+        log.read(from.plus(2 * WRITE_PIECES_MAX), log.head(), &mut batch);
+        assert_eq!(batch.bytes(), 4);
+    }
+
+    #[test]
     fn first_line_of_a_batch_is_the_rest_of_the_line_under_way() {
         let mut log = Log::new(100);
         let cursor = log.enter();
