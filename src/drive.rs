@@ -555,6 +555,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
                         self.let_go()?;
                         continue;
                     }
+                    Poll::Ready(Next::Later) => return Ok(Wrote::Enough),
                     Poll::Pending => return Ok(Wrote::All),
                 }
             }

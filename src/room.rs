@@ -70,6 +70,9 @@ pub enum Next {
     End,
     /// Patience is zero, and it is a backlog behind: it shall be [let go](Member::let_go).
     InTheWay,
+    /// Nothing yet, but soon: it shall ask again once everyone who is awake had a turn, as it is the last whom the others
+    /// wait for, and what they say until then comes along. Not twice in a row, and only while much is said.
+    Later,
 }
 
 /// What a reader loses that is let go.
@@ -147,6 +150,8 @@ struct Reader {
     is: Is,
     /// Woken by the sweep under way, and not heard of since.
     owes: bool,
+    /// It was the last to owe, and comes again: then the next sweep begins.
+    is_last: bool,
 }
 
 impl Reader {
@@ -374,12 +379,20 @@ impl State {
     /// The reader is heard of: if it was the last that the sweep waited for, the next one begins.
     fn check_in(&mut self, key: usize, wakes: &mut Wakes) {
         let Some(reader) = &mut self.seats[key].reader else { return };
+        reader.is_last = false;
         if std::mem::take(&mut reader.owes) {
             self.readers.check_in();
             if !self.readers.are_sweeping() {
                 self.sweep_again(wakes);
             }
         }
+    }
+
+    /// Whether this reader, who owes, shall come again before it checks in. The last of a sweep does so once, if lines have
+    /// gathered: all who are awake by then have their say, so that the next sweep is as large as can be.
+    fn lets_others_speak(&mut self, key: usize) -> bool {
+        let has_gathered = self.log.published() < self.log.head();
+        has_gathered && self.readers.owing() == 1 && !std::mem::replace(&mut self.reader(key).is_last, true)
     }
 
     fn unpark(&mut self, key: usize) {
@@ -520,7 +533,7 @@ impl Member {
                 state.members += 1;
                 let seat = &mut state.seats[self.key];
                 seat.is_member = true;
-                seat.reader = Some(Reader { cursor, end: None, is: Is::Awake, owes: false });
+                seat.reader = Some(Reader { cursor, end: None, is: Is::Awake, owes: false, is_last: false });
             }
             Ok(())
         })
@@ -644,6 +657,9 @@ impl Member {
                     return Poll::Ready(Next::Lines);
                 }
                 if state.reader(key).owes {
+                    if state.lets_others_speak(key) {
+                        return Poll::Ready(Next::Later);
+                    }
                     // It may be the last of the sweep, and then there is more.
                     state.check_in(key, wakes);
                     continue;

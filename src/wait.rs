@@ -43,6 +43,11 @@ impl Readers {
         self.owing > 0
     }
 
+    /// How many owe a check-in.
+    pub(crate) fn owing(&self) -> usize {
+        self.owing
+    }
+
     /// Parks the reader `key`; returns its index in the list.
     pub(crate) fn park(&mut self, key: usize, waker: Waker) -> usize {
         self.parked.push((key, waker));

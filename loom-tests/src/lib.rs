@@ -83,6 +83,8 @@ pub struct Peer {
     pub member: Member,
     /// Everything that it has read.
     pub seen: String,
+    /// How often it was the last of a sweep, and asked to come again.
+    pub laters: usize,
     taken_bytes: usize,
 }
 
@@ -102,7 +104,7 @@ impl Peer {
     ///
     /// [`Closed`].
     pub fn try_enter(room: &Room, who: &str) -> Result<Self, Closed> {
-        let mut peer = Self { member: room.seat(who), seen: String::new(), taken_bytes: 0 };
+        let mut peer = Self { member: room.seat(who), seen: String::new(), laters: 0, taken_bytes: 0 };
         let mut turn = peer.turn()?;
         peer.member.enter(&mut turn)?;
         Ok(peer)
@@ -146,9 +148,10 @@ impl Peer {
     ///
     /// # Panics
     ///
-    /// When what it reads is no text.
+    /// When what it reads is no text, or it is to come again and again.
     pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let mut batch = Batch::default();
+        let mut is_last = false;
         loop {
             match self.member.poll_next(std::mem::take(&mut self.taken_bytes), &mut batch, cx) {
                 Poll::Ready(Next::Lines) => {
@@ -158,6 +161,12 @@ impl Peer {
                         self.seen.push_str(std::str::from_utf8(slice).expect("lines in English"));
                     }
                     self.taken_bytes = batch.bytes();
+                    is_last = false;
+                }
+                Poll::Ready(Next::Later) => {
+                    assert!(!is_last, "law 8: it comes again once");
+                    is_last = true;
+                    self.laters += 1;
                 }
                 other => return other,
             }

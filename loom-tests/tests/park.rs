@@ -5,6 +5,7 @@
 #![cfg(loom)]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use loom::thread;
@@ -62,6 +63,38 @@ fn two_lines_and_two_readers(prompt_bytes: usize) {
         drop((one, two, sender));
         assert_nothing_left(&room);
     });
+}
+
+/// Appending against the last check-in, before which the reader comes again: what is said until then it takes along, and what
+/// is said later is told by the sweep after that.
+#[test]
+fn last_of_a_sweep_lets_others_speak() {
+    static LATERS: AtomicUsize = AtomicUsize::new(0);
+    model(Some(3), || {
+        let room = room();
+        let [mut one, mut two] = ["1", "2"].map(|who| Peer::enter(&room, who));
+        let mut sender = Peer::enter_mute(&room, "s");
+        one.forget();
+        two.forget();
+        // A sweep is under way, and a line has gathered.
+        sender.say("s: x\n").expect("the room is open");
+        sender.say("s: y\n").expect("the room is open");
+        let saying = thread::spawn(move || {
+            sender.say("s: z\n").expect("the room is open");
+            sender
+        });
+        let reading = thread::spawn(move || {
+            two.read(15);
+            two
+        });
+        one.read(15);
+        let (sender, two) = (saying.join().expect("it ends"), reading.join().expect("it ends"));
+        assert_eq!([&*one.seen, &two.seen], ["s: x\ns: y\ns: z\n"; 2], "law 1");
+        LATERS.fetch_add(one.laters + two.laters, Ordering::Relaxed);
+        drop((one, two, sender));
+        assert_nothing_left(&room);
+    });
+    assert!(LATERS.load(Ordering::Relaxed) > 0, "somebody was the last");
 }
 
 /// Dropping a parked reader (a cancelled task) against the sweep that has woken it: who is gone must not be waited for.

@@ -256,6 +256,20 @@ const TURNS: &[Case] = &[
     Case::TurnUsedAfterClose,
 ];
 
+/// What can become of the last of a sweep before it looks again.
+const LAST: &[Case] = &[
+    Case::NextSweepByCheckIn,
+    Case::LastOfSweepLetsOthersSpeak,
+    Case::LastGoesOnWithWhatWasSaidMeanwhile,
+    Case::LastPressed,
+    Case::LastBlocked,
+    Case::LastStopped,
+    Case::LastLeft,
+    Case::LastDeparted,
+    Case::LastLetGo,
+    Case::ClosedWithLast,
+];
+
 /// Two are in. The first stands before the second's arrival, and the two sayings behind that fill the backlog.
 fn full() -> Vec<Op> {
     vec![Op::Enter, Op::Enter, long(1), long(1)]
@@ -286,7 +300,7 @@ fn exhaustive_two_from_a_full_backlog() {
         root: full(),
         steps: long_lines,
         depth: 8,
-        sometimes: [READING, &[Case::LetGoAgain]].concat(),
+        sometimes: [READING, LAST, &[Case::LetGoAgain]].concat(),
     };
     search.run();
 }
@@ -356,6 +370,22 @@ fn exhaustive_three_without_patience() {
         steps: long_lines,
         depth: 6,
         sometimes: [READING, &[Case::InTheWay]].concat(),
+    };
+    search.run();
+}
+
+#[test]
+fn exhaustive_two_and_the_last_of_a_sweep() {
+    let search = Search {
+        name: "two and the last of a sweep",
+        seats: 2,
+        patience: Duration::ZERO,
+        prompt_bytes: 0,
+        // The first is parked, woken for one line, and comes again for the next.
+        root: vec![Op::Enter, Op::Enter, read(0, Take::AllAndOn), short(1), short(1), read(0, Take::AllAndOn)],
+        steps: long_lines,
+        depth: 5,
+        sometimes: [LAST, &[Case::LastInTheWay]].concat(),
     };
     search.run();
 }

@@ -111,6 +111,16 @@ pub(crate) enum Case {
     OwingReaderIsToldMore,
     SweepLeavesWhoHasAll,
     NextSweepByCheckIn,
+    LastOfSweepLetsOthersSpeak,
+    LastGoesOnWithWhatWasSaidMeanwhile,
+    LastPressed,
+    LastBlocked,
+    LastStopped,
+    LastLeft,
+    LastDeparted,
+    LastInTheWay,
+    LastLetGo,
+    ClosedWithLast,
     BlockedWhileOwing,
     StoppedWhileOwing,
     LeftWhileOwing,
@@ -163,6 +173,8 @@ struct Reader {
     is: Is,
     /// Woken from being parked, and not heard of since.
     owes: bool,
+    /// Told to come again, as the last who owes, when the list ended here.
+    is_last_at: Option<usize>,
 }
 
 /// What somebody does once it has its turn.
@@ -304,6 +316,7 @@ impl World {
             Op::Block { who } => self.block(who)?,
             Op::LetGo { who } => self.let_go(who)?,
             Op::PlaceEnd { who } => {
+                self.meet_last(Case::LastDeparted, who);
                 self.depart(who);
                 self.peer(who).member.place_end();
                 if self.peer(who).reader.is_none() {
@@ -315,6 +328,7 @@ impl World {
             Op::StopReading { who } => {
                 let owes = self.reader(who).owes;
                 self.meet(Case::StoppedWhileOwing, owes);
+                self.meet_last(Case::LastStopped, who);
                 self.peer(who).member.stop_reading();
                 self.peer(who).reader = None;
                 self.observe()?;
@@ -398,7 +412,7 @@ impl World {
                 if let Some(reader) = &peer.reader {
                     let end = peer.end.map(|end| end - tail);
                     record.extend([reader.cursor - tail, place(end), reader.is as usize]);
-                    record.push(usize::from(reader.owes));
+                    record.extend([reader.owes, reader.is_last_at.is_some()].map(usize::from));
                 }
                 record
             })
@@ -442,6 +456,13 @@ impl World {
         if is_met {
             self.met.insert(case);
         }
+    }
+
+    /// Meets it if this reader is the last of a sweep and was told so.
+    fn meet_last(&mut self, case: Case, who: usize) {
+        let reader = self.peer(who).reader.as_ref();
+        let is_last = reader.is_some_and(|reader| reader.is_last_at.is_some());
+        self.meet(case, is_last);
     }
 
     fn oldest_end(&self) -> usize {
@@ -582,7 +603,7 @@ impl World {
                 let arrival = format!("{} joined\n", peer.who);
                 self.append(arrival.as_bytes());
                 let cursor = self.said.len();
-                self.peer(who).reader = Some(Reader { cursor, is: Is::Awake, owes: false });
+                self.peer(who).reader = Some(Reader { cursor, is: Is::Awake, owes: false, is_last_at: None });
             }
             Want::Say { lines, letters } => {
                 let lines = format!("{}: {}\n", peer.who, "x".repeat(letters)).repeat(lines);
@@ -656,11 +677,15 @@ impl World {
             Poll::Ready(Next::InTheWay) => {
                 self.reader(who).is = Is::Awake;
                 self.meet(Case::InTheWay, true);
+                self.meet_last(Case::LastInTheWay, who);
             }
+            // It is awake, and so it stays.
+            Poll::Ready(Next::Later) => {}
             Poll::Ready(Next::Lines) => {
                 let until = peer.end.unwrap_or(self.published).min(self.published);
                 let reader = peer.reader.as_mut().expect("it reads");
                 reader.is = Is::Awake;
+                let is_last = reader.is_last_at.is_some();
                 let mut slices = [IoSlice::new(&[]); 16];
                 let count = batch.io_slices(&mut slices);
                 let got: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
@@ -675,6 +700,8 @@ impl World {
                 prop_assert_eq!(got.last(), Some(&b'\n'), "law 3: lines are given whole");
                 let is_more = reader.owes && reader.cursor + got.len() > self.swept_until;
                 self.meet(Case::OwingReaderIsToldMore, is_more);
+                let is_pressed = is_last && !self.closed;
+                self.meet(Case::LastPressed, is_pressed);
             }
         }
         self.observe()?;
@@ -702,9 +729,17 @@ impl World {
             if !self.reader(who).owes {
                 return Poll::Pending;
             }
+            let is_last = self.is_gathering() && self.readers().filter(|reader| reader.owes).count() == 1;
+            let is_last_at = self.reader(who).is_last_at;
+            if is_last && is_last_at.is_none() {
+                self.reader(who).is_last_at = Some(head);
+                self.meet(Case::LastOfSweepLetsOthersSpeak, true);
+                return Poll::Ready(Next::Later);
+            }
             self.check_in(who);
             let sweeps = self.sweep_unless_owed();
             self.meet(Case::NextSweepByCheckIn, sweeps);
+            self.meet(Case::LastGoesOnWithWhatWasSaidMeanwhile, sweeps && is_last_at.is_some_and(|at| at < head));
         }
     }
 
@@ -712,6 +747,7 @@ impl World {
     fn check_in(&mut self, who: usize) {
         let reader = self.reader(who);
         reader.owes = false;
+        reader.is_last_at = None;
     }
 
     fn pass(&mut self, who: usize, taken: usize) {
@@ -731,6 +767,7 @@ impl World {
         let reader = self.reader(who);
         let (cursor, owed) = (reader.cursor, reader.owes);
         reader.is = Is::Blocked;
+        self.meet_last(Case::LastBlocked, who);
         self.check_in(who);
         prop_assert_eq!(is_in_the_way, cursor < self.pressed_until, "law 6: who is in the way is told so");
         self.meet(Case::BlockedInTheWay, is_in_the_way);
@@ -757,6 +794,7 @@ impl World {
         self.missed_lines += missed_lines;
         self.published = head;
         let again = std::mem::replace(&mut self.peer(who).was_let_go, true);
+        self.meet_last(Case::LastLetGo, who);
         self.check_in(who);
         self.pass(who, to - cursor);
         self.meet(Case::LetGo, true);
@@ -793,6 +831,7 @@ impl World {
     fn leave(&mut self, who: usize) -> Checked {
         let owes = self.peer(who).reader.as_ref().is_some_and(|reader| reader.owes);
         self.meet(Case::LeftWhileOwing, owes);
+        self.meet_last(Case::LastLeft, who);
         if self.peer(who).turn.take().is_some() {
             self.observe()?;
         }
@@ -822,6 +861,8 @@ impl World {
         self.meet(Case::ClosedWithBlockedReader, blocked);
         self.meet(Case::ClosedWithParkedSender, !self.queue.is_empty());
         self.meet(Case::ClosedWhileGathering, self.is_gathering());
+        let is_any_last = self.readers().any(|reader| reader.is_last_at.is_some());
+        self.meet(Case::ClosedWithLast, is_any_last);
         self.room.close();
         self.closed = true;
         self.observe_after(true)
