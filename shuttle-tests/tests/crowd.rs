@@ -92,8 +92,7 @@ impl Life {
             }
             Poll::Ready(Next::End) => self.ended = true,
             Poll::Ready(Next::InTheWay) => panic!("patience is not zero"),
-            Poll::Ready(Next::Later) => {}
-            Poll::Pending => {}
+            Poll::Ready(Next::Later) | Poll::Pending => {}
         }
         next
     }
