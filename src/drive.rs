@@ -19,7 +19,7 @@ use tokio::time::Sleep;
 
 use self::outlet::Outlet;
 use crate::budget::Allowance;
-use crate::limits::{INPUT_BYTES_FREE, PRESENT_PER_SLICE, PROBE, READ_BYTES, ROUNDS_PER_POLL, WRITE_PIECES_MAX};
+use crate::limits::{INPUT_BYTES_FREE, PRESENT_PER_SLICE, PROBE, READ_BYTES, ROUNDS_PER_POLL};
 use crate::log::Batch;
 use crate::notice::Notice;
 use crate::room::{Closed, LetGo, Member, Next};
@@ -572,14 +572,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
                 }
                 continue;
             }
-            let mut slices = [IoSlice::new(&[]); WRITE_PIECES_MAX];
-            let count = if self.told.is_empty() {
-                batch.io_slices(&mut slices)
+            let wrote = if self.told.is_empty() {
+                self.outlet.poll_write(&mut self.stream, backlog_bytes, &batch.io_slices(), cx)
             } else {
-                slices[0] = IoSlice::new(batch.first_line());
-                1
+                self.outlet.poll_write(&mut self.stream, backlog_bytes, &[IoSlice::new(batch.first_line())], cx)
             };
-            match self.outlet.poll_write(&mut self.stream, backlog_bytes, &slices[..count], cx) {
+            match wrote {
                 Poll::Ready(Ok(0)) => return Err(End::Lost(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(bytes)) => {
                     self.outlet.on_taken(bytes);

@@ -12,6 +12,9 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::num::NonZeroU64;
+use std::ops::Deref;
+
+use arrayvec::ArrayVec;
 
 use crate::limits::WRITE_PIECES_MAX;
 use crate::sync::Arc;
@@ -45,9 +48,10 @@ impl Position {
     }
 }
 
-/// Most pieces in the open segment: one more and they are joined, so that many small sayings cost neither a header each
-/// nor a slice each. The copying this adds comes to one segment per this many publications.
-const PIECES_MAX: usize = 32;
+/// A piece of at most so many bytes is joined with what is published behind it once that is half as long: so small sayings
+/// cost neither a header each nor, for who gets several, a slice each. Each byte is copied some twenty times at most (a joined
+/// piece is longer by half), and those of larger runs never.
+const JOINED_BYTES_MAX: usize = 4096;
 
 /// One run of whole lines, shared by the log and everyone who is just writing it.
 #[derive(Debug)]
@@ -78,6 +82,7 @@ impl Segment {
         self.pieces.last().map_or(self.start, |piece| piece.start.plus(piece.bytes.len()))
     }
 
+    /// Makes a piece of what is fresh. Each small piece is more than twice as long then as the next, so there are few.
     fn freeze(&mut self) {
         if self.fresh.is_empty() {
             return;
@@ -87,27 +92,33 @@ impl Segment {
         if bytes.capacity() - bytes.len() > bytes.len() / 4 {
             bytes.shrink_to_fit();
         }
+        let mut joined_bytes = bytes.len();
+        let mut first = self.pieces.len();
         self.pieces.push(Piece { start, bytes: Arc::new(bytes) });
-        if self.pieces.len() > PIECES_MAX {
-            self.join();
+        while let Some(before) = first.checked_sub(1).map(|index| self.pieces[index].bytes.len())
+            && before <= JOINED_BYTES_MAX.min(2 * joined_bytes)
+        {
+            first -= 1;
+            joined_bytes += before;
         }
+        self.join(first);
     }
 
-    /// Makes one piece of all.
-    fn join(&mut self) {
-        if self.pieces.len() > 1 {
-            let bytes_total = self.frozen_end().offset_in(self.start);
-            let mut joined = Vec::with_capacity(bytes_total);
-            for piece in self.pieces.drain(..) {
+    /// Makes one piece of all from the piece `first` on.
+    fn join(&mut self, first: usize) {
+        if self.pieces.len() > first + 1 {
+            let start = self.pieces[first].start;
+            let mut joined = Vec::with_capacity(self.frozen_end().offset_in(start));
+            for piece in self.pieces.drain(first..) {
                 joined.extend_from_slice(&piece.bytes);
             }
-            self.pieces.push(Piece { start: self.start, bytes: Arc::new(joined) });
+            self.pieces.push(Piece { start, bytes: Arc::new(joined) });
         }
     }
 
     fn seal(&mut self) {
         self.freeze();
-        self.join();
+        self.join(0);
         self.pieces.shrink_to_fit();
         self.lines = self.pieces.iter().map(|piece| count_lines(&piece.bytes)).sum();
     }
@@ -287,12 +298,12 @@ impl Log {
         for segment in self.segments.range(first..) {
             let start = segment.piece_at(from).map_or(0, |(index, _)| index);
             for piece in &segment.pieces[start..] {
-                if piece.start >= until || batch.is_full() {
+                if piece.start >= until || batch.shares.is_full() {
                     return;
                 }
-                let skip = from.max(piece.start).offset_in(piece.start);
+                let start = from.max(piece.start).offset_in(piece.start);
                 let end = until.min(piece.start.plus(piece.bytes.len())).offset_in(piece.start);
-                batch.push(Arc::clone(&piece.bytes), skip, end);
+                batch.shares.push(Share { bytes: Arc::clone(&piece.bytes), start, end });
             }
         }
     }
@@ -352,37 +363,25 @@ struct Share {
 /// Keep it only as long as a write takes: what a stalled reader pins should be a number.
 #[derive(Debug, Default)]
 pub struct Batch {
-    shares: [Option<Share>; WRITE_PIECES_MAX],
-    first: usize,
-    len: usize,
+    shares: ArrayVec<Share, WRITE_PIECES_MAX>,
+    /// How many of them are written.
+    written: usize,
 }
 
 impl Batch {
     /// Forgets everything.
     pub fn clear(&mut self) {
-        for share in &mut self.shares[self.first..self.len] {
-            *share = None;
-        }
-        self.first = 0;
-        self.len = 0;
+        self.shares.clear();
+        self.written = 0;
     }
 
     /// Whether nothing is left to write.
     pub fn is_empty(&self) -> bool {
-        self.first == self.len
-    }
-
-    fn is_full(&self) -> bool {
-        self.len == self.shares.len()
-    }
-
-    fn push(&mut self, bytes: Arc<Vec<u8>>, start: usize, end: usize) {
-        self.shares[self.len] = Some(Share { bytes, start, end });
-        self.len += 1;
+        self.written == self.shares.len()
     }
 
     fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        self.shares[self.first..self.len].iter().flatten().map(|share| &share.bytes[share.start..share.end])
+        self.shares[self.written..].iter().map(|share| &share.bytes[share.start..share.end])
     }
 
     /// Bytes left to write.
@@ -390,14 +389,9 @@ impl Batch {
         self.slices().map(<[u8]>::len).sum()
     }
 
-    /// All of it as slices for one vectored write; the rest of `out` stays as it was. Returns how many were set.
-    pub fn io_slices<'a>(&'a self, out: &mut [IoSlice<'a>; WRITE_PIECES_MAX]) -> usize {
-        let mut count = 0;
-        for (slot, bytes) in out.iter_mut().zip(self.slices()) {
-            *slot = IoSlice::new(bytes);
-            count += 1;
-        }
-        count
+    /// All that is left, for one vectored write.
+    pub fn io_slices(&self) -> impl Deref<Target = [IoSlice<'_>]> {
+        self.slices().map(IoSlice::new).collect::<ArrayVec<_, WRITE_PIECES_MAX>>()
     }
 
     /// The first line of it, or what is left of that line, with its line feed. Empty when nothing is left to write.
@@ -419,18 +413,17 @@ impl Batch {
     pub fn advance(&mut self, mut bytes: usize) -> bool {
         assert!(bytes > 0, "an advance has bytes");
         loop {
-            let share = self.shares[self.first].as_mut().expect("no more is written than is there");
+            let share = &mut self.shares[self.written];
             let left = share.end - share.start;
+            share.start += bytes.min(left);
+            let is_whole = share.bytes[share.start - 1] == b'\n';
             if bytes < left {
-                share.start += bytes;
-                return share.bytes[share.start - 1] == b'\n';
+                return is_whole;
             }
             bytes -= left;
-            let whole = share.bytes[share.end - 1] == b'\n';
-            self.shares[self.first] = None;
-            self.first += 1;
+            self.written += 1;
             if bytes == 0 {
-                return whole;
+                return is_whole;
             }
         }
     }
@@ -440,8 +433,12 @@ impl Batch {
 impl Log {
     /// Asserts that no more pieces are kept than may be.
     pub(crate) fn check_pieces(&self) {
-        let pieces: usize = self.segments.iter().map(|segment| segment.pieces.len()).sum();
-        assert!(pieces <= self.segments.len() + PIECES_MAX);
+        let open = self.segments.len() - 1;
+        assert!(self.segments.range(..open).all(|sealed| sealed.pieces.len() == 1));
+        let lengths: Vec<usize> = self.segments[open].pieces.iter().map(|piece| piece.bytes.len()).collect();
+        for pair in lengths.windows(2) {
+            assert!(pair[0] > JOINED_BYTES_MAX.min(2 * pair[1]), "{lengths:?}");
+        }
     }
 }
 
@@ -482,20 +479,22 @@ mod tests {
 
     #[test]
     fn batch_is_filled_anew() {
-        let mut log = Log::new(1000);
+        let mut log = Log::new(1 << 20);
         let from = log.enter();
+        let line = [&[b'x'; JOINED_BYTES_MAX][..], b"\n"].concat();
         for _ in 0..WRITE_PIECES_MAX + 2 {
-            log.append(b"x\n");
+            log.append(&line);
             log.publish();
         }
+        let full_bytes = WRITE_PIECES_MAX * line.len();
         let mut batch = Batch::default();
         for _ in 0..2 {
             log.read(from, log.head(), &mut batch);
-            assert_eq!(batch.bytes(), 2 * WRITE_PIECES_MAX, "what was left is forgotten");
+            assert_eq!(batch.bytes(), full_bytes, "what was left is forgotten");
         }
-        assert!(batch.advance(2 * WRITE_PIECES_MAX));
-        log.read(from.plus(2 * WRITE_PIECES_MAX), log.head(), &mut batch);
-        assert_eq!(batch.bytes(), 4);
+        assert!(batch.advance(full_bytes));
+        log.read(from.plus(full_bytes), log.head(), &mut batch);
+        assert_eq!(batch.bytes(), 2 * line.len());
     }
 
     #[test]
@@ -538,18 +537,34 @@ mod tests {
     }
 
     #[test]
-    fn many_pieces_are_joined_and_a_single_one_is_not_copied() {
+    fn small_pieces_are_joined_once_as_much_comes_behind_them() {
+        let mut log = Log::new(1 << 20);
+        let _stalled = log.enter();
+        let mut say = |bytes: usize| {
+            let mut line = vec![b'x'; bytes];
+            line[bytes - 1] = b'\n';
+            log.append(&line);
+            log.publish();
+            log.segments[0].pieces.iter().map(|piece| piece.bytes.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(say(1), [1]);
+        assert_eq!(say(1), [2]);
+        assert_eq!(say(1), [3]);
+        assert_eq!(say(1), [3, 1]);
+        assert_eq!(say(1), [5]);
+        assert_eq!(say(2), [5, 2]);
+        assert_eq!(say(1), [8]);
+        assert_eq!(say(JOINED_BYTES_MAX - 8), [JOINED_BYTES_MAX]);
+        assert_eq!(say(JOINED_BYTES_MAX / 2), [JOINED_BYTES_MAX / 2 * 3]);
+        assert_eq!(say(JOINED_BYTES_MAX + 1), [JOINED_BYTES_MAX / 2 * 3, JOINED_BYTES_MAX + 1], "larger ones stay");
+    }
+
+    #[test]
+    fn single_piece_is_not_copied() {
         let mut log = Log::new(100);
         let _stalled = log.enter();
-        let say = |log: &mut Log| {
-            log.append(b"\n");
-            log.publish();
-            log.segments[0].pieces.len()
-        };
-        for count in 1..=PIECES_MAX {
-            assert_eq!(say(&mut log), count);
-        }
-        assert_eq!(say(&mut log), 1);
+        log.append(b"\n");
+        log.publish();
         let piece = Arc::clone(&log.segments[0].pieces[0].bytes);
         log.segments[0].seal();
         assert!(Arc::ptr_eq(&log.segments[0].pieces[0].bytes, &piece));

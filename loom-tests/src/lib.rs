@@ -6,7 +6,7 @@
 #![cfg(loom)]
 
 use std::future::poll_fn;
-use std::io::{self, IoSlice, Write};
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
@@ -14,7 +14,6 @@ use std::time::Instant;
 
 use loom::alloc::Track;
 use loom::future::block_on;
-use unisono::limits::WRITE_PIECES_MAX;
 use unisono::log::Batch;
 use unisono::room::{Closed, Member, Next, Tally, Turn};
 use unisono::{Lang, Limits, Room, Wire};
@@ -155,9 +154,7 @@ impl Peer {
         loop {
             match self.member.poll_next(std::mem::take(&mut self.taken_bytes), &mut batch, cx) {
                 Poll::Ready(Next::Lines) => {
-                    let mut slices = [IoSlice::new(&[]); WRITE_PIECES_MAX];
-                    let count = batch.io_slices(&mut slices);
-                    for slice in &slices[..count] {
+                    for slice in &*batch.io_slices() {
                         self.seen.push_str(std::str::from_utf8(slice).expect("lines in English"));
                     }
                     self.taken_bytes = batch.bytes();

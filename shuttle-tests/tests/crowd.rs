@@ -7,7 +7,7 @@
 
 use std::env;
 use std::future::poll_fn;
-use std::io::{self, IoSlice, Write};
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -18,7 +18,6 @@ use shuttle::rand::{Rng, thread_rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::thread::{self, JoinHandle};
 use shuttle::{Config, Runner};
-use unisono::limits::WRITE_PIECES_MAX;
 use unisono::log::Batch;
 use unisono::room::{Closed, LetGo, Member, Next, Tally};
 use unisono::{Lang, Limits, Room, Wire};
@@ -83,9 +82,8 @@ impl Life {
         let next = self.member().poll_next(taken_bytes, &mut batch, cx);
         match next {
             Poll::Ready(Next::Lines) => {
-                let mut slices = [IoSlice::new(&[]); WRITE_PIECES_MAX];
-                let count = batch.io_slices(&mut slices);
-                let mut bytes: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
+                let slices = batch.io_slices();
+                let mut bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
                 bytes.truncate(bytes_max);
                 self.taken_bytes = bytes.len();
                 self.read.push(Piece::Seen(String::from_utf8(bytes).expect("lines in English")));

@@ -4,9 +4,6 @@
 //! The script: the size of a segment, then two bytes each: what is done, with its reader in the row of characters that it
 //! stands in (`0` is the third's, `P` the fifth's), and how much. `00` and so on are in [`Op`].
 
-use std::io::IoSlice;
-
-use crate::limits::WRITE_PIECES_MAX;
 use crate::log::{Batch, Log, Position};
 
 use super::{SCRIPT_BYTES_MAX, digit, size};
@@ -78,9 +75,7 @@ fn place(at: usize) -> Position {
 }
 
 fn contents(batch: &Batch) -> Vec<u8> {
-    let mut slices = [IoSlice::new(&[]); WRITE_PIECES_MAX];
-    let count = batch.io_slices(&mut slices);
-    slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect()
+    batch.io_slices().iter().flat_map(|slice| slice.iter().copied()).collect()
 }
 
 /// Does all that to a log; after each it must be as the slow truth has it.
