@@ -3,16 +3,15 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
 use crate::census::Admission;
-use crate::drive::{Drive, End, Idle};
-use crate::room::Room;
+use crate::drive::{Drive, End, Idle, Left};
+use crate::listen::Listener;
+use crate::room::{Member, Room};
 
-/// A future that ends when the connection does, and says in the log why.
+/// A future that ends when the connection does, and says in the log why. It must be polled by the same waker all its life.
 #[derive(Debug)]
-pub(crate) struct Connection<S> {
-    state: State<S>,
+pub(crate) struct Connection<L: Listener> {
+    state: State<L::Io>,
     /// Its place among the connections, free when this is gone.
     _admission: Admission,
 }
@@ -24,28 +23,40 @@ enum State<S> {
     Ended,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+impl<L: Listener> Connection<L> {
     /// A connection from `address`, on its way into `room`.
-    pub(crate) fn new(stream: S, address: &str, room: &Room, admission: Admission) -> Self {
+    pub(crate) fn new(stream: L::Io, address: &str, room: &Room, admission: Admission) -> Self {
         Self { state: State::Idle(Idle::new(stream, address, room)), _admission: admission }
     }
 
-    /// Touches what the next poll touches first, of its stream by `touch`.
-    pub(crate) fn touch(&self, touch: fn(&S)) {
-        if let State::Idle(idle) = &self.state {
-            idle.touch(touch);
+    /// Touches what the next polls of `connections`, which are all of one room, touch first.
+    pub(crate) fn touch(connections: &[&Box<Self>]) {
+        let idle = connections.iter().filter_map(|connection| match &connection.state {
+            State::Idle(idle) => Some(idle),
+            State::Busy(_) | State::Ended => None,
+        });
+        for idle in idle.clone() {
+            idle.touch(L::is_quiet);
         }
+        Member::touch_seats(idle.map(Idle::member));
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Future for Connection<S> {
+impl<L: Listener> Future for Connection<L> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut left = Left::All;
+        if let State::Idle(idle) = &mut self.state {
+            match idle.poll_short(L::is_quiet, cx) {
+                Some(what) => left = what,
+                None => return Poll::Pending,
+            }
+        }
         // Should the drive panic, it is dropped.
         self.state = match std::mem::replace(&mut self.state, State::Ended) {
             State::Idle(idle) => {
-                let mut drive = idle.unfold();
+                let mut drive = idle.unfold(&left);
                 match Pin::new(&mut drive).poll(cx) {
                     Poll::Ready(end) => return ended(drive.who(), &end),
                     Poll::Pending if drive.is_idle() => State::Idle(drive.fold()),
@@ -77,11 +88,13 @@ fn ended(who: &str, end: &End) -> Poll<()> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::io;
+    use std::net::SocketAddr;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::task::{Wake, Waker};
     use std::time::Duration;
 
-    use tokio::io::{DuplexStream, ReadBuf};
+    use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
     use super::*;
     use crate::census::Census;
@@ -89,9 +102,24 @@ mod tests {
     use crate::sync::Arc;
     use crate::{Lang, Limits, Wire};
 
+    /// Where the connection comes from.
+    struct Nowhere;
+
+    impl Listener for Nowhere {
+        type Io = DuplexStream;
+
+        async fn accept(&mut self) -> io::Result<(DuplexStream, SocketAddr)> {
+            std::future::pending().await
+        }
+
+        fn local_addr(&self) -> io::Result<SocketAddr> {
+            Ok(([10, 0, 0, 1], 8000).into())
+        }
+    }
+
     /// A connection that is polled by hand, and its peer.
     struct Polled {
-        connection: Connection<DuplexStream>,
+        connection: Connection<Nowhere>,
         peer: DuplexStream,
         woken: Arc<Woken>,
     }

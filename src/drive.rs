@@ -31,7 +31,7 @@ mod outlet;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub(crate) use self::idle::Idle;
+pub(crate) use self::idle::{Idle, Left};
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -187,6 +187,8 @@ pub(crate) struct Drive<S> {
     /// Its connection takes nothing any more. What the peer had sent may still be said.
     broken: Option<Broken>,
     input: Input,
+    /// The last read was pending, so its waker will be woken.
+    is_listening: bool,
     line: LineClock,
     /// It is in the queue for a turn; then is the time to see whether its connection still lives.
     probe_at: Option<Instant>,
@@ -399,7 +401,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         }
         let mut bytes = [MaybeUninit::uninit(); READ_BYTES];
         let mut buffer = ReadBuf::uninit(&mut bytes[..most]);
-        match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+        let polled = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
+        self.is_listening = polled.is_pending();
+        match polled {
             Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
                 self.check_clean()?;
                 self.input = Input::Ended;

@@ -12,6 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
@@ -72,11 +73,25 @@ async fn in_time<T>(work: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(365 * 24 * 3600), work).await.expect("law 8: somebody was not woken")
 }
 
+/// A stream that comes out of a channel.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// As [`Listener::is_quiet`].
+    fn is_quiet(&self) -> bool {
+        false
+    }
+}
+
+impl Stream for DuplexStream {}
+
 /// Connections that come out of a channel.
 struct Memory<S>(UnboundedReceiver<(S, SocketAddr)>);
 
-impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static> Listener for Memory<S> {
+impl<S: Stream> Listener for Memory<S> {
     type Io = S;
+
+    fn is_quiet(io: &S) -> bool {
+        io.is_quiet()
+    }
 
     async fn accept(&mut self) -> io::Result<(S, SocketAddr)> {
         match self.0.recv().await {

@@ -29,9 +29,12 @@ pub trait Listener {
     /// Any; none ends the server. It waits and asks again.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, SocketAddr)>> + Send;
 
-    /// Reads a little of what the next poll of `io` will read: a hint, by which the memory of several connections is fetched
-    /// at once. Nothing, unless a listener knows better; it must change nothing.
-    fn touch(_io: &Self::Io) {}
+    /// Whether a read of `io` would be pending still, and the waker of the last read that was is going to be woken: then a
+    /// connection that was woken to write need not read. `false` when that is not known, as by default; it must change nothing,
+    /// and be cheap, as it also serves to fetch the memory of several connections at once.
+    fn is_quiet(_io: &Self::Io) -> bool {
+        false
+    }
 
     /// Where it listens.
     ///

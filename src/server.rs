@@ -184,11 +184,11 @@ async fn drain(tasks: &mut JoinSet<Outcome>, room: &Room) -> Outcome {
 
 /// The task of one shard: serves connections until no more can come and all have ended.
 async fn run_shard<L: Listener>(
-    mut coming: mpsc::UnboundedReceiver<Box<Connection<L::Io>>>,
+    mut coming: mpsc::UnboundedReceiver<Box<Connection<L>>>,
     room: Room,
     departed: watch::Sender<()>,
 ) -> Outcome {
-    let mut shard = Shard::<Box<Connection<L::Io>>>::new(|connection| connection.touch(L::touch));
+    let mut shard = Shard::new(Connection::<L>::touch);
     let mut more_may_come = true;
     while more_may_come || !shard.is_empty() {
         // Biased: newcomers are no more than were accepted, and are polled after those who are due already.
@@ -213,22 +213,19 @@ async fn run_shard<L: Listener>(
 }
 
 /// One listener's task, and what it has met.
-struct Accepting<S> {
+struct Accepting<L: Listener> {
     room: Room,
     census: Arc<Census>,
     /// To each shard.
-    shards: Vec<mpsc::UnboundedSender<Box<Connection<S>>>>,
+    shards: Vec<mpsc::UnboundedSender<Box<Connection<L>>>>,
     next_shard: usize,
     /// Changes whenever a connection has ended.
     departures: watch::Receiver<()>,
     errors: AcceptErrors,
 }
 
-impl<S> Accepting<S>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    async fn run<L: Listener<Io = S>>(mut self, mut listener: L, mut stopped: watch::Receiver<()>) -> Outcome {
+impl<L: Listener> Accepting<L> {
+    async fn run(mut self, mut listener: L, mut stopped: watch::Receiver<()>) -> Outcome {
         if let Ok(addr) = listener.local_addr() {
             tracing::info!("listening on {addr}");
         }
@@ -259,7 +256,7 @@ where
         }
     }
 
-    fn on_accepted(&mut self, stream: S, from: SocketAddr) {
+    fn on_accepted(&mut self, stream: L::Io, from: SocketAddr) {
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         match Census::admit(&self.census, from.ip(), self.room.limits()) {
             Ok(admission) => {
@@ -391,7 +388,8 @@ mod tests {
         let (shards, mut coming): (Vec<_>, Vec<_>) = (0..3).map(|_| mpsc::unbounded_channel()).unzip();
         let (_departed, departures) = watch::channel(());
         let errors = AcceptErrors::default();
-        let mut accepting = Accepting { room, census: Arc::default(), shards, next_shard: 1, departures, errors };
+        let mut accepting: Accepting<Once> =
+            Accepting { room, census: Arc::default(), shards, next_shard: 1, departures, errors };
         for expected in [1, 2, 0, 1] {
             let (_peer, stream) = tokio::io::duplex(64);
             accepting.on_accepted(stream, ([10, 0, 0, 1], 1).into());

@@ -11,6 +11,7 @@ use std::pin::{Pin, pin};
 use std::sync::PoisonError;
 use std::task::{Context, Poll, Wake, Waker};
 
+use arrayvec::ArrayVec;
 use slab::Slab;
 
 use crate::sync::{Arc, Mutex};
@@ -44,8 +45,8 @@ pub(crate) struct Shard<F> {
     /// Keys that were taken out of the queue, and are polled next.
     due: VecDeque<Key>,
     queue: Arc<Queue>,
-    /// Touches what a poll of a future touches first.
-    touch: fn(&F),
+    /// Touches what polls of these futures touch first.
+    touch: fn(&[&F]),
     /// How many of those due next were touched.
     touched: usize,
 }
@@ -57,8 +58,8 @@ struct Slot<F> {
 }
 
 impl<F: Future<Output = ()> + Unpin> Shard<F> {
-    /// An empty shard. `touch` reads a little of what a poll of a future will read first; it may do nothing.
-    pub(crate) fn new(touch: fn(&F)) -> Self {
+    /// An empty shard. `touch` reads a little of what polls of some futures will read first; it may do nothing.
+    pub(crate) fn new(touch: fn(&[&F])) -> Self {
         Self { slots: Slab::new(), due: VecDeque::new(), queue: Arc::default(), touch, touched: 0 }
     }
 
@@ -118,13 +119,14 @@ impl<F: Future<Output = ()> + Unpin> Shard<F> {
     /// other. Those of several polls at once cost little more than those of one. (Measured: a quarter of the CPU time outside
     /// the kernel.)
     fn touch_next(&mut self) {
-        let next = || self.due.iter().take(TOUCHED).filter_map(|key| self.slots.get(*key as usize));
-        for slot in next() {
-            std::hint::black_box(slot.waking.key);
-        }
-        for slot in next() {
-            (self.touch)(&slot.future);
-        }
+        let next = self.due.iter().take(TOUCHED).filter_map(|key| self.slots.get(*key as usize));
+        let futures: ArrayVec<&F, TOUCHED> = next
+            .map(|slot| {
+                std::hint::black_box(slot.waking.key);
+                &slot.future
+            })
+            .collect();
+        (self.touch)(&futures);
         self.touched = TOUCHED;
     }
 }
@@ -294,7 +296,11 @@ mod tests {
     /// Or the misses that touching saves come back, and no law would tell.
     #[test]
     fn every_future_of_a_crowd_is_touched_before_it_is_polled() {
-        let mut shard = Shard::new(|future: &Touched| future.0.set(future.0.get() + 1));
+        let mut shard = Shard::new(|futures: &[&Touched]| {
+            for future in futures {
+                future.0.set(future.0.get() + 1);
+            }
+        });
         for _ in 0..2 * POLLS_PER_TURN {
             shard.insert(Touched::default());
         }

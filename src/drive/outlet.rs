@@ -169,7 +169,7 @@ impl Blocked {
     }
 }
 
-fn poll_write_slices<S: AsyncWrite + Unpin>(
+pub(super) fn poll_write_slices<S: AsyncWrite + Unpin>(
     stream: &mut S,
     slices: &[IoSlice<'_>],
     cx: &mut Context<'_>,

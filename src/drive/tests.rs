@@ -23,6 +23,7 @@ const POLLS_MAX: usize = 10_000;
 
 /// A connection in memory. It wakes nobody: who changes it polls.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own")]
 struct Stream {
     /// What the peer has sent, and was not read.
     sent: VecDeque<u8>,
@@ -36,6 +37,8 @@ struct Stream {
     bytes_per_write: usize,
     /// Every write meets this.
     broken: Option<io::ErrorKind>,
+    /// Every write takes nothing, and says so.
+    takes_none: bool,
     written: Vec<u8>,
     never_shuts: bool,
 }
@@ -51,6 +54,7 @@ impl Default for Stream {
             takes: usize::MAX,
             bytes_per_write: usize::MAX,
             broken: None,
+            takes_none: false,
             written: Vec::new(),
             never_shuts: false,
         }
@@ -77,6 +81,9 @@ impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if let Some(kind) = self.broken {
             return Poll::Ready(Err(kind.into()));
+        }
+        if self.takes_none {
+            return Poll::Ready(Ok(0));
         }
         let count = bytes.len().min(self.takes).min(self.bytes_per_write);
         if count == 0 && !bytes.is_empty() {
@@ -105,7 +112,7 @@ fn room() -> Room {
 }
 
 fn drive(room: &Room, who: &str) -> Drive<Stream> {
-    Idle::new(Stream::default(), who, room).unfold()
+    Idle::new(Stream::default(), who, room).unfold(&Left::All)
 }
 
 fn context() -> Context<'static> {
@@ -307,6 +314,154 @@ async fn line_under_way_is_finished_after_a_let_go_from_memory_that_is_its_own_o
     check(INPUT_BYTES_FREE, 0, false);
     check(INPUT_BYTES_FREE + 1, 0, true);
     check(INPUT_BYTES_FREE + 1, 4 * INPUT_BYTES_FREE, false);
+}
+
+// The short way.
+
+/// A member with nothing to do.
+fn idle(room: &Room, who: &str) -> Idle<Stream> {
+    let drive = entered(room, who);
+    assert!(drive.is_idle());
+    drive.fold()
+}
+
+/// Polls the short way, when there is nothing to be read, and tells what was written, too.
+fn poll_short(idle: &mut Idle<Stream>) -> (Option<Left>, String) {
+    let left = idle.poll_short(|_| true, &mut context());
+    (left, String::from_utf8(std::mem::take(&mut idle.stream.written)).expect("only text is said here"))
+}
+
+fn say(member: &mut Member, lines: &str) {
+    let Poll::Ready(Ok(mut turn)) = member.poll_turn(&mut context()) else { panic!("no turn") };
+    member.say(&mut turn, lines.as_bytes()).expect("it is a member");
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_reader_takes_what_others_say_and_reads_nothing() {
+    let room = room();
+    let mut other = member(&room, "other");
+    other.stop_reading();
+    let mut idle = idle(&room, WHO);
+    let reads = idle.stream.reads;
+    for line in ["other: one\n", "other: two\nother: three\n"] {
+        say(&mut other, line);
+        assert!(matches!(poll_short(&mut idle), (None, written) if written == line));
+        assert!(matches!(poll_short(&mut idle), (None, written) if written.is_empty()), "polled for nothing");
+    }
+    assert_eq!(idle.stream.reads, reads);
+    assert_eq!(room.tally().held_bytes, 0, "all of it is passed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn short_way_is_for_members_who_listen_and_have_said_nothing() {
+    let room = room();
+    let mut other = member(&room, "other");
+    let mut newcomer = Idle::new(Stream::default(), "newcomer", &room);
+    assert!(matches!(poll_short(&mut newcomer), (Some(Left::All), written) if written.is_empty()), "not entered");
+    let mut drive = entered(&room, WHO);
+    send(&mut drive, &b"x\n".repeat(ROUNDS_PER_POLL));
+    drive.stream.bytes_per_read = 2;
+    assert!(poll(&mut drive).is_pending());
+    written(&mut drive);
+    let mut idle = drive.fold();
+    say(&mut other, "other: hi\n");
+    assert!(
+        matches!(poll_short(&mut idle), (Some(Left::All), written) if written.is_empty()),
+        "it yielded amid reading"
+    );
+    let mut drive = idle.unfold(&Left::All);
+    assert!(poll(&mut drive).is_pending());
+    let mut idle = drive.fold();
+    say(&mut other, "other: hi\n");
+    let left = idle.poll_short(|_| false, &mut context());
+    assert!(matches!(left, Some(Left::All)), "there is something to read");
+}
+
+/// Law 3: wherever the short way stopped within what there was to write, the drive goes on from there.
+#[tokio::test(start_paused = true)]
+async fn drive_goes_on_where_the_short_way_stopped() {
+    let lines = "other: one\nother: two\n";
+    for takes in 0..=lines.len() {
+        let room = room();
+        let mut other = member(&room, "other");
+        let mut idle = idle(&room, WHO);
+        idle.stream.takes = takes;
+        say(&mut other, lines);
+        let (left, mut seen) = poll_short(&mut idle);
+        assert_eq!(seen, lines[..takes]);
+        if takes == lines.len() {
+            assert!(left.is_none());
+            continue;
+        }
+        let is_amid_line = takes > 0 && !lines[..takes].ends_with('\n');
+        assert_eq!(matches!(left, Some(Left::Line)), is_amid_line, "after {takes} bytes");
+        let mut drive = idle.unfold(&left.expect("it has not all"));
+        drive.told.bytes.extend_from_slice(b"-- a notice\n");
+        assert!(poll(&mut drive).is_pending());
+        assert!(drive.outlet.is_blocked());
+        drive.stream.takes = usize::MAX;
+        assert!(poll(&mut drive).is_pending());
+        seen.push_str(&written(&mut drive));
+        let notice_at = seen.find("-- a notice\n").expect("it is told");
+        assert!(
+            seen[..notice_at].is_empty() || seen[..notice_at].ends_with('\n'),
+            "law 3: notices stand between lines"
+        );
+        assert_eq!(seen.replace("-- a notice\n", ""), lines, "after {takes} bytes");
+    }
+}
+
+/// Law 3: the short way's error is what tells a reset from an end.
+#[tokio::test(start_paused = true)]
+async fn what_came_before_the_short_way_broke_is_said_but_after_a_reset_no_partial_line() {
+    for (kind, said) in [
+        (io::ErrorKind::BrokenPipe, "10.0.0.1:1: hi\n10.0.0.1:1: last\n"),
+        (io::ErrorKind::ConnectionReset, "10.0.0.1:1: hi\n"),
+    ] {
+        let room = room();
+        let mut witness = entered(&room, "witness");
+        let mut idle = idle(&room, WHO);
+        idle.stream.broken = Some(kind);
+        say(&mut member(&room, "other"), "other: hello\n");
+        let (left, _) = poll_short(&mut idle);
+        let left = left.expect("it is broken");
+        assert!(matches!(&left, Left::Broken(error) if error.kind() == kind));
+        let mut drive = idle.unfold(&left);
+        // A second error would say something else.
+        drive.stream.broken = Some(io::ErrorKind::Other);
+        send(&mut drive, b"hi\nlast");
+        drive.stream.has_ended = true;
+        assert!(poll(&mut drive).is_ready());
+        drop(drive);
+        assert!(poll(&mut witness).is_pending());
+        let heard = written(&mut witness);
+        let own: String = heard.split_inclusive('\n').filter(|line| line.starts_with("10.0.0.1:1: ")).collect();
+        assert_eq!(own, said, "after {kind}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn write_of_no_bytes_breaks_the_short_way() {
+    let room = room();
+    let mut other = member(&room, "other");
+    let mut idle = idle(&room, WHO);
+    idle.stream.takes_none = true;
+    say(&mut other, "other: hi\n");
+    let (left, _) = poll_short(&mut idle);
+    assert!(matches!(left, Some(Left::Broken(error)) if error.kind() == io::ErrorKind::WriteZero));
+}
+
+/// Law 8: the last of a sweep comes twice.
+#[tokio::test(start_paused = true)]
+async fn short_way_of_the_last_of_a_sweep_lets_others_speak() {
+    let room = room_with(Limits { prompt_bytes: 0, ..Limits::default() });
+    let mut other = member(&room, "other");
+    let mut idle = idle(&room, WHO);
+    say(&mut other, "other: one\n");
+    say(&mut other, "other: two\n");
+    assert!(matches!(poll_short(&mut idle), (None, written) if written == "other: one\n"));
+    say(&mut other, "other: three\n");
+    assert!(matches!(poll_short(&mut idle), (None, written) if written == "other: two\nother: three\n"));
 }
 
 // What one poll does, and what is held.

@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::{digit, span};
+use super::{Stream, digit, span};
 
 /// All that a stream waits for together: a longer wait meets nothing new, and is dear where others look at their clocks
 /// meanwhile.
@@ -198,6 +198,13 @@ impl AsyncRead for Scripted {
             _ => {}
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl Stream for Scripted {
+    fn is_quiet(&self) -> bool {
+        matches!(self.script.reads.front(), Some(Step::Wait(_)))
+            && self.reading.as_ref().is_some_and(|timer| !timer.is_elapsed())
     }
 }
 

@@ -162,6 +162,11 @@ impl<L: Listener + Send + Sync> Listener for FaultyListener<L> {
         Ok((FaultyStream { inner, peer, random, options, faults: self.faults.clone() }, peer))
     }
 
+    fn is_quiet(io: &Self::Io) -> bool {
+        let is_armed = io.faults.lock().streams.get(&io.peer).is_some_and(|armed| armed.fault.is_some());
+        !is_armed && L::is_quiet(&io.inner)
+    }
+
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.inner.local_addr()
     }

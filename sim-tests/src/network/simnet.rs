@@ -450,6 +450,10 @@ impl Listener for SimListener {
         Ok((SimStream { network: self.network.clone(), id, side: Side::Server, local, peer }, peer))
     }
 
+    fn is_quiet(io: &SimStream) -> bool {
+        io.network.with(|world| world.is_awaited(io.id, io.side))
+    }
+
     fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.addr)
     }

@@ -130,6 +130,10 @@ impl<L: Listener + Send + Sync> Listener for Noting<L> {
         Ok((stream, peer))
     }
 
+    fn is_quiet(io: &L::Io) -> bool {
+        L::is_quiet(io)
+    }
+
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.inner.local_addr()
     }

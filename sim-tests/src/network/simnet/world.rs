@@ -588,6 +588,11 @@ impl World {
         Poll::Pending
     }
 
+    /// Whether somebody waits to read, and was not woken.
+    pub(super) fn is_awaited(&mut self, id: Id, side: Side) -> bool {
+        self.held(id).ends[side as usize].reader.is_some()
+    }
+
     fn is_spurious(&mut self, id: Id, side: Side) -> bool {
         let end = &mut self.held(id).ends[side as usize];
         let Odds { hits, of } = end.options.spurious;
