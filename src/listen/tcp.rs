@@ -88,7 +88,7 @@ impl Listener for Tcp {
     }
 
     /// Looks whether tokio holds the connection for readable. Whoever was told that a read is pending is registered with
-    /// tokio until it does.
+    /// tokio until it does. (But for who has used up tokio's budget: a shard has none.)
     fn is_quiet(io: &Connection) -> bool {
         io.0.try_io(Interest::READABLE, || Ok(())).is_err()
     }
