@@ -182,6 +182,8 @@ pub(super) fn poll_write_slices<S: AsyncWrite + Unpin>(
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use tokio::io::{AsyncReadExt, duplex};
     use tokio::time::advance;
 
@@ -211,5 +213,53 @@ mod tests {
             assert!(!outlet.is_blocked());
         }
         assert!(outlet.is_clear(), "a backlog was taken since");
+    }
+
+    /// Law 6 counts waiting until the connection can take bytes, not until its task gets round to it.
+    #[tokio::test(start_paused = true)]
+    async fn waiting_ends_when_the_connection_is_writable_though_it_takes_nothing() {
+        let (mut stream, mut peer) = duplex(1);
+        let mut outlet = Outlet::default();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(outlet.poll_write(&mut stream, 100, &[IoSlice::new(b"x")], &mut cx).is_ready());
+        assert!(outlet.poll_write(&mut stream, 100, &[IoSlice::new(b"x")], &mut cx).is_pending());
+        advance(Duration::from_secs(1)).await;
+        peer.read_exact(&mut [0]).await.expect("as much was written");
+        assert!(
+            Pin::new(&mut stream).poll_write(&mut cx, b"x").is_ready(),
+            "the room is gone before the outlet's turn"
+        );
+        advance(Duration::from_secs(1)).await;
+        assert!(outlet.poll_write(&mut stream, 100, &[IoSlice::new(b"x")], &mut cx).is_pending());
+        assert!(outlet.is_blocked());
+        let second = Duration::from_secs(1);
+        assert!(!outlet.is_spent(second, now()), "from its first block to the wake, and from now on");
+        advance(Duration::from_millis(1)).await;
+        assert!(outlet.is_spent(second, now()), "it waits again");
+    }
+
+    /// Law 8: a task may be polled with another waker each time.
+    #[tokio::test(start_paused = true)]
+    async fn last_waker_is_woken_once_there_is_room() {
+        let (mut stream, mut peer) = duplex(1);
+        let mut outlet = Outlet::default();
+        let wakers = [(); 3].map(|()| Arc::new(Woken::default()));
+        assert!(Pin::new(&mut stream).poll_write(&mut Context::from_waker(Waker::noop()), b"x").is_ready());
+        for woken in &wakers {
+            let waker = Waker::from(Arc::clone(woken));
+            let mut cx = Context::from_waker(&waker);
+            assert!(outlet.poll_write(&mut stream, 100, &[IoSlice::new(b"x")], &mut cx).is_pending());
+        }
+        peer.read_exact(&mut [0]).await.expect("as much was written");
+        assert_eq!(wakers.map(|woken| woken.0.load(Ordering::Relaxed)), [0, 0, 1]);
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
