@@ -225,6 +225,28 @@ mod tests {
         }
     }
 
+    /// A byte too many costs time only, which no other test sees.
+    #[test]
+    fn suspect_are_just_the_bytes_with_which_harm_begins() {
+        for first in 0..=u8::MAX {
+            let begins_harm =
+                (0..=u8::MAX).any(|second| (0..=u8::MAX).any(|third| harm(&[first, second, third]).is_some()));
+            assert_eq!(is_suspect(first), begins_harm, "{first:#X}");
+        }
+    }
+
+    #[test]
+    fn block_is_suspect_if_a_byte_of_it_is() {
+        for bytes in 1..=BLOCK_BYTES {
+            let mut block = vec![b'a'; bytes];
+            assert!(!is_block_suspect(&block));
+            for suspects in 1..=bytes {
+                block[bytes - suspects] = b'\n';
+                assert!(is_block_suspect(&block), "{block:?}");
+            }
+        }
+    }
+
     #[test]
     fn invalid_parts_are_replaced_one_by_one() {
         fn check(text: &[u8], expected: &str) {
