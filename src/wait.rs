@@ -144,3 +144,30 @@ impl Senders {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+    use std::task::Wake;
+
+    use super::*;
+
+    struct Bell;
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    /// Law 8: a task may be polled with another waker each time.
+    #[test]
+    fn parked_reader_is_woken_by_its_last_waker() {
+        let last = Waker::from(Arc::new(Bell));
+        let mut readers = Readers::default();
+        let index = readers.park(7, Waker::noop().clone());
+        readers.repark(index, &last);
+        let mut wakes = Wakes::default();
+        readers.sweep(&mut wakes, |key| key == 7);
+        let [waker] = &wakes.0[..] else { panic!("one is parked") };
+        assert!(waker.will_wake(&last));
+    }
+}
