@@ -238,6 +238,34 @@ mod tests {
         assert!(outlet.is_spent(second, now()), "it waits again");
     }
 
+    /// Law 6: what its limits mean for a connection that takes nothing, to the nanosecond.
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_is_spent_just_after_patience_and_stalled_at_the_stall_limit() {
+        let (mut stream, mut peer) = duplex(1);
+        let mut outlet = Outlet::default();
+        let mut cx = Context::from_waker(Waker::noop());
+        let (start, nanosecond) = (now(), Duration::from_nanos(1));
+        let (patience, stall) = (Duration::from_secs(1), Duration::from_secs(30));
+        assert!(outlet.poll_write(&mut stream, 100, &[IoSlice::new(b"x")], &mut cx).is_ready());
+        assert!(!outlet.has_stalled(Duration::ZERO, start) && !outlet.is_spent(nanosecond, start));
+        assert!(outlet.is_spent(Duration::ZERO, start), "without patience nobody is waited for");
+        assert_eq!(outlet.deadline(stall, patience), None);
+
+        assert!(outlet.poll_write(&mut stream, 100, &[IoSlice::new(b"x")], &mut cx).is_pending());
+        assert!(!outlet.has_stalled(stall + nanosecond, start + stall));
+        assert!(outlet.has_stalled(stall, start + stall));
+        assert!(!outlet.is_spent(patience, start + patience));
+        assert!(outlet.is_spent(patience, start + patience + nanosecond));
+        assert_eq!(outlet.deadline(stall, patience), Some(start + stall), "nobody waits for it");
+        outlet.set_pressed(true);
+        assert_eq!(outlet.deadline(stall, patience), Some(start + patience + nanosecond));
+
+        peer.read_exact(&mut [0]).await.expect("as much was written");
+        assert!(outlet.poll_write(&mut stream, 100, &[IoSlice::new(b"x")], &mut cx).is_ready());
+        assert!(!outlet.has_stalled(Duration::ZERO, start));
+        assert_eq!(outlet.deadline(stall, patience), None);
+    }
+
     /// Law 8: a task may be polled with another waker each time.
     #[tokio::test(start_paused = true)]
     async fn last_waker_is_woken_once_there_is_room() {
