@@ -19,6 +19,7 @@ use tokio::time::Sleep;
 
 use self::outlet::Outlet;
 use crate::budget::Allowance;
+use crate::guess::Foreign;
 use crate::limits::{INPUT_BYTES_FREE, PRESENT_PER_SLICE, PROBE, READ_BYTES, ROUNDS_PER_POLL};
 use crate::log::Batch;
 use crate::notice::Notice;
@@ -38,6 +39,8 @@ pub(crate) use self::idle::{Idle, Left};
 pub(crate) enum End {
     /// It ended its input, or said `/quit`, and got everything up to its end.
     Left,
+    /// It speaks something else than we do.
+    Foreign(Foreign),
     /// A line took longer than the deadline.
     LineDeadline,
     /// Its connection took nothing for the stall limit while something was due to it.
@@ -407,9 +410,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
                 self.check_clean()?;
                 self.input = Input::Ended;
+                if let Err(protocol) = self.session.hear_end(&mut self.told.bytes) {
+                    self.leave(Some(End::Foreign(protocol)));
+                }
                 Ok(Heard::Something)
             }
-            Poll::Ready(Ok(())) => self.poll_say(buffer.filled(), cx),
+            Poll::Ready(Ok(())) => {
+                let mut answers = Vec::new();
+                let heard = self.session.hear(buffer.filled_mut(), &mut answers);
+                self.told.bytes.append(&mut answers);
+                match heard {
+                    Ok(text) => self.poll_say(text, cx),
+                    Err(protocol) => {
+                        self.leave(Some(End::Foreign(protocol)));
+                        Ok(Heard::Something)
+                    }
+                }
+            }
             Poll::Ready(Err(error)) => Err(error),
             Poll::Pending => self.on_nothing_to_read(),
         }
@@ -532,6 +549,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         self.line.pause();
         match self.poll_probe(cx) {
             Poll::Ready(Err(error)) => Err(error),
+            // What it is told does not wait for its turn.
+            _ if !self.told.is_empty() => Ok(Heard::Something),
             _ => Ok(Heard::Nothing),
         }
     }

@@ -29,6 +29,7 @@ pub use self::session::fuzz as session;
 
 pub(crate) mod client;
 pub(crate) mod command;
+pub(crate) mod guess;
 pub(crate) mod line;
 pub(crate) mod log;
 pub(crate) mod session;

@@ -41,10 +41,12 @@ mod census;
 mod command;
 mod connection;
 mod drive;
+mod guess;
 mod line;
 mod session;
 mod shard;
 mod sync;
+mod telnet;
 mod wait;
 
 pub use limits::Limits;

@@ -97,6 +97,10 @@ pub enum Notice<'a> {
         /// How long a line may take.
         limit: Duration,
     },
+    /// Its first line is a request of HTTP: we close. It is the body of a response, see [`guess`](crate::guess).
+    Http,
+    /// It begins a handshake of TLS: we close.
+    Tls,
     /// There are as many connections as there may be: it is not let in.
     ServerFull {
         /// How many there may be.
@@ -140,6 +144,8 @@ impl Notice<'_> {
             Self::Present { members } => format!("在线 {members} 人"),
             Self::Member { who } => format!("  {who}"),
             Self::LineDeadline { limit } => format!("一行过了 {limit:?} 还没有写完：连接关闭"),
+            Self::Http => "这里是聊天室，不是网站：请用 nc、telnet 或 unisono connect 连接".to_owned(),
+            Self::Tls => "这个端口不用 TLS：连接关闭".to_owned(),
             Self::ServerFull { connections_max } => format!("服务器已满：最多 {connections_max} 个连接，请稍后再来"),
             Self::AddressFull { per_ip_max } => format!("来自你的地址的连接太多：最多 {per_ip_max} 个"),
             Self::Stopping => "服务器即将停止".to_owned(),
@@ -169,6 +175,10 @@ impl Notice<'_> {
             Self::Present { members } => format!("{members} here"),
             Self::Member { who } => format!("  {who}"),
             Self::LineDeadline { limit } => format!("line not ended within {limit:?}: connection closed"),
+            Self::Http => {
+                "this port is a chat room and no web server: connect with nc, telnet or unisono connect".to_owned()
+            }
+            Self::Tls => "no TLS on this port: connection closed".to_owned(),
             Self::ServerFull { connections_max } => {
                 format!("server full: at most {connections_max} connections, try again later")
             }
@@ -242,13 +252,15 @@ mod tests {
             Notice::Present { .. } => "present",
             Notice::Member { .. } => "member",
             Notice::LineDeadline { .. } => "line deadline",
+            Notice::Http => "HTTP request",
+            Notice::Tls => "TLS handshake",
             Notice::ServerFull { .. } => "server full",
             Notice::AddressFull { .. } => "address full",
             Notice::Stopping => "stopping",
         }
     }
 
-    const NOTICES: [Notice<'static>; 22] = [
+    const NOTICES: [Notice<'static>; 24] = [
         Notice::Missed { lines: N as u64 },
         Notice::TooLong { line_bytes_max: N },
         Notice::Unspared,
@@ -268,6 +280,8 @@ mod tests {
         Notice::Present { members: N },
         Notice::Member { who: "WHO" },
         Notice::LineDeadline { limit: Duration::from_secs(N as u64) },
+        Notice::Http,
+        Notice::Tls,
         Notice::ServerFull { connections_max: N },
         Notice::AddressFull { per_ip_max: N },
         Notice::Stopping,

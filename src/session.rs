@@ -6,19 +6,22 @@
 //! member's own doings is the order of its input.
 
 use crate::command::{self, Command};
+use crate::guess::{Foreign, Guess, Guessed};
 use crate::limits::Limits;
 use crate::line::{self, Event, Splitter};
 use crate::name::Name;
 use crate::notice::{Lang, Notice};
+use crate::telnet::Telnet;
 
 /// How a room speaks to all of its members.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wire {
     /// The language of the server's own words.
     pub lang: Lang,
-    /// Nothing but lines: no commands and no names. With `raw` this is the seed's wire.
+    /// Nothing but lines: no commands and no names, and no other protocol is recognised. With `raw` this is the seed's wire.
     pub plain: bool,
-    /// Lines pass byte for byte, uncleaned: for trusted feeds only, as control bytes reach other people's terminals.
+    /// Lines pass byte for byte, uncleaned: for trusted feeds only, as control bytes reach other people's terminals. No other
+    /// protocol is recognised.
     pub raw: bool,
 }
 
@@ -46,30 +49,104 @@ pub(crate) struct Answer {
     pub(crate) told: Vec<u8>,
 }
 
+/// All that a session is while nothing of its input is held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Past {
+    /// A byte order mark would be text by now.
+    has_begun: bool,
+    /// Its first byte was a command of telnet.
+    is_telnet: bool,
+}
+
+/// What the input is made of.
+#[derive(Debug)]
+enum Tongue {
+    Unknown(Guess),
+    Lines,
+    Telnet(Telnet),
+}
+
 /// The meaning of one connection's input so far.
 #[derive(Debug)]
 pub(crate) struct Session {
+    tongue: Tongue,
     splitter: Splitter,
     wire: Wire,
     line_bytes_max: usize,
 }
 
 impl Session {
-    /// A session of which nothing is held: a new one, or one that was [idle](Self::is_idle) and [had
-    /// begun](Self::has_begun) or not.
-    pub(crate) fn new(wire: Wire, limits: &Limits, has_begun: bool) -> Self {
+    /// A session of which nothing is held: a new one, or one with such a [past](Self::past).
+    pub(crate) fn new(wire: Wire, limits: &Limits, Past { has_begun, is_telnet }: Past) -> Self {
+        let tongue = if is_telnet {
+            Tongue::Telnet(Telnet::default())
+        } else if wire.plain || wire.raw || has_begun {
+            Tongue::Lines
+        } else {
+            Tongue::Unknown(Guess::default())
+        };
         let line_bytes_max = limits.line_bytes_max;
-        Self { splitter: Splitter::new(line_bytes_max, !wire.raw && !has_begun), wire, line_bytes_max }
+        Self { tongue, splitter: Splitter::new(line_bytes_max, !wire.raw && !has_begun), wire, line_bytes_max }
     }
 
-    /// Whether nothing of its input is held or under way.
+    /// Whether nothing of its input is held or under way: then its [past](Self::past) is all that has to be known of it.
     pub(crate) fn is_idle(&self) -> bool {
-        self.splitter.memory_bytes() == 0 && !self.splitter.is_amid_line()
+        self.splitter.memory_bytes() == 0 && !self.is_amid_line()
     }
 
-    /// Whether a byte order mark would be text by now.
-    pub(crate) fn has_begun(&self) -> bool {
-        !self.splitter.awaits_bom()
+    /// What an idle session goes on from.
+    pub(crate) fn past(&self) -> Past {
+        Past { has_begun: !self.splitter.awaits_bom(), is_telnet: matches!(self.tongue, Tongue::Telnet(_)) }
+    }
+
+    /// Takes in what was just read, once and before all else. What is returned is text, for [`next`](Self::next) or
+    /// [`keep`](Self::keep); commands of telnet are taken out of it, and answered by what is added to `told`.
+    ///
+    /// So the answers may be told before what comes of lines that were sent before the commands, but each kind in its order.
+    ///
+    /// # Errors
+    ///
+    /// It speaks something [`Foreign`], and has not said anything. The answer was added to `told`, nothing is held, and nothing
+    /// that follows is for this session.
+    pub(crate) fn hear<'a>(&mut self, bytes: &'a mut [u8], told: &mut Vec<u8>) -> Result<&'a [u8], Foreign> {
+        if let Tongue::Unknown(guess) = &mut self.tongue {
+            match guess.hear(bytes) {
+                Some((Guessed::Lines, _)) => self.tongue = Tongue::Lines,
+                Some((Guessed::Telnet, _)) => self.tongue = Tongue::Telnet(Telnet::default()),
+                Some((Guessed::Foreign(protocol), line_bytes)) => {
+                    let is_too_long = self.splitter.next(&mut &bytes[..line_bytes]) == Some(Event::TooLong);
+                    return Err(self.turn_away(protocol, is_too_long, told));
+                }
+                None => {}
+            }
+        }
+        match &mut self.tongue {
+            Tongue::Telnet(telnet) => Ok(telnet.filter(bytes, told)),
+            Tongue::Unknown(_) | Tongue::Lines => Ok(bytes),
+        }
+    }
+
+    /// The input has ended cleanly.
+    ///
+    /// # Errors
+    ///
+    /// As of [`hear`](Self::hear): all that it has sent was an unended line that is something foreign.
+    pub(crate) fn hear_end(&mut self, told: &mut Vec<u8>) -> Result<(), Foreign> {
+        let Tongue::Unknown(guess) = &self.tongue else { return Ok(()) };
+        let Some(protocol) = guess.end() else { return Ok(()) };
+        let is_too_long = self.splitter.finish() == Some(Event::TooLong);
+        Err(self.turn_away(protocol, is_too_long, told))
+    }
+
+    /// Ends it. That a line is too long is told whatever the line is, as it may have been told before that was known.
+    fn turn_away(&mut self, protocol: Foreign, is_too_long: bool, told: &mut Vec<u8>) -> Foreign {
+        if is_too_long {
+            Notice::TooLong { line_bytes_max: self.line_bytes_max }.write(self.wire.lang, told);
+        }
+        protocol.write_answer(self.wire.lang, told);
+        self.tongue = Tongue::Lines;
+        self.splitter = Splitter::new(self.line_bytes_max, false);
+        protocol
     }
 
     /// Takes in the next line of what is held and then of `input`, which is advanced past it. `None` when there is no whole
@@ -127,9 +204,9 @@ impl Session {
         self.splitter.is_skipping()
     }
 
-    /// Whether a line has begun that has not ended.
+    /// Whether a line has begun that has not ended, or a command of telnet.
     pub(crate) fn is_amid_line(&self) -> bool {
-        self.splitter.is_amid_line()
+        self.splitter.is_amid_line() || matches!(&self.tongue, Tongue::Telnet(telnet) if telnet.is_amid_command())
     }
 }
 
@@ -179,6 +256,28 @@ mod tests {
         Limits { line_bytes_max: 12, ..Limits::default() }
     }
 
+    /// What decides what a connection speaks, or nearly does.
+    fn beginning() -> impl Strategy<Value = Vec<u8>> {
+        let request = "[GP-]{1,2} [/x]{1,9} HTTP/1.[01]\r{0,2}\n?".prop_map(String::into_bytes);
+        prop_oneof![
+            4 => Just(Vec::new()),
+            2 => request,
+            1 => Just(b"\x16\x03\x01\x02".to_vec()),
+            4 => Just(b"\xFF".to_vec()),
+        ]
+    }
+
+    /// Commands of telnet, and parts of them.
+    fn command() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            Just(b"\xFF".to_vec()),
+            Just(b"\xFF\xFD\n".to_vec()),
+            Just(b"\xFF\xFB\x01".to_vec()),
+            Just(b"\xFF\xFA\n\xFF\xF0".to_vec()),
+            Just(b"\r\0".to_vec()),
+        ]
+    }
+
     /// Bytes in which lines, commands and ends of all kinds are frequent.
     fn input() -> impl Strategy<Value = Vec<u8>> {
         let part = prop_oneof![
@@ -189,9 +288,11 @@ mod tests {
             2 => prop_oneof![Just("/who"), Just("/help"), Just("/quit"), Just("//x"), Just("/name bob"), Just("/name a b")]
                 .prop_map(|command| command.as_bytes().to_vec()),
             3 => "[a-z你\u{1b}]{0,9}".prop_map(String::into_bytes),
+            1 => command(),
             1 => proptest::collection::vec(any::<u8>(), 0..20),
         ];
-        proptest::collection::vec(part, 0..40).prop_map(|parts| parts.concat())
+        let parts = proptest::collection::vec(part, 0..40).prop_map(|parts| parts.concat());
+        (beginning(), parts).prop_map(|(beginning, parts)| [beginning, parts].concat())
     }
 
     proptest! {
@@ -224,7 +325,7 @@ mod tests {
         fn said_lines_are_whole_and_carry_their_name(text in proptest::collection::vec(any::<u8>(), 0..13), raw: bool) {
             prop_assume!(!text.contains(&b'\n'));
             let wire = Wire { lang: Lang::En, plain: true, raw };
-            let mut session = Session::new(wire, &limits(), false);
+            let mut session = Session::new(wire, &limits(), Past::default());
             let mut answer = Answer::default();
             let line = [&text[..], b"\n"].concat();
             prop_assert_eq!(session.next(WHO, &mut &line[..], &mut answer), Some(Effect::Said));
@@ -249,7 +350,7 @@ mod tests {
             (b"/quit        ", true, false),
         ];
         for (held, at_end, expected) in cases {
-            let mut session = Session::new(Wire::default(), &limits(), false);
+            let mut session = Session::new(Wire::default(), &limits(), Past::default());
             session.keep(held);
             assert_eq!(session.only_goes(at_end), expected, "{held:?}, at end: {at_end}");
         }
@@ -257,7 +358,7 @@ mod tests {
 
     /// A session that takes in all of `input`.
     fn session_of(input: &[u8]) -> Session {
-        let mut session = Session::new(Wire::default(), &limits(), false);
+        let mut session = Session::new(Wire::default(), &limits(), Past::default());
         let mut rest = input;
         while session.next(WHO, &mut rest, &mut Answer::default()).is_some() {}
         session
@@ -284,7 +385,7 @@ mod tests {
 
     #[test]
     fn session_is_not_idle_while_it_holds_whole_lines_or_their_memory() {
-        let mut session = Session::new(Wire::default(), &limits(), false);
+        let mut session = Session::new(Wire::default(), &limits(), Past::default());
         let mut answer = Answer::default();
         session.keep(b"hi\n");
         assert!(!session.is_idle());
@@ -307,12 +408,11 @@ mod tests {
             (b"\n", true),
         ];
         for (input, expected) in cases {
-            assert_eq!(session_of(input).has_begun(), expected, "{input:?}");
+            assert_eq!(session_of(input).past().has_begun, expected, "{input:?}");
         }
-        assert!(
-            Session::new(Wire { raw: true, ..Wire::default() }, &limits(), false).has_begun(),
-            "raw has no such mark"
-        );
-        assert!(Session::new(Wire::default(), &limits(), true).has_begun());
+        let raw = Wire { raw: true, ..Wire::default() };
+        assert!(Session::new(raw, &limits(), Past::default()).past().has_begun, "raw has no such mark");
+        let past = Past { has_begun: true, is_telnet: false };
+        assert_eq!(Session::new(Wire::default(), &limits(), past).past(), past);
     }
 }

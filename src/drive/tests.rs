@@ -464,6 +464,125 @@ async fn short_way_of_the_last_of_a_sweep_lets_others_speak() {
     assert!(matches!(poll_short(&mut idle), (None, written) if written == "other: two\nother: three\n"));
 }
 
+// What is no line.
+
+fn written_bytes(drive: &mut Drive<Stream>) -> Vec<u8> {
+    std::mem::take(&mut drive.stream.written)
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_request_is_said_and_it_is_answered() {
+    let room = room();
+    let mut witness = entered(&room, "witness");
+    // With its line in one read, byte by byte, and ended by the end of input.
+    for (bytes_per_read, request, has_ended) in [
+        (usize::MAX, &b"POST / HTTP/1.1\r\nHost: here\r\n\r\nspam\n/name spam\n"[..], false),
+        (1, b"GET / HTTP/1.0\r\n\r\n", false),
+        (usize::MAX, b"GET / HTTP/1.0", true),
+    ] {
+        let mut drive = entered(&room, WHO);
+        drive.stream.bytes_per_read = bytes_per_read;
+        drive.stream.has_ended = has_ended;
+        send(&mut drive, request);
+        let (end, time) = end(&mut drive).await;
+        assert!(matches!(end, End::Foreign(Foreign::Http)));
+        assert_eq!(time, if has_ended { Duration::ZERO } else { LINGER });
+        let answer = written(&mut drive);
+        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer:?}");
+        assert!(answer.ends_with("connect with nc, telnet or unisono connect\n"), "{answer:?}");
+        drop(drive);
+        assert!(poll(&mut witness).is_pending());
+        assert_eq!(written(&mut witness), "10.0.0.1:1 joined\n10.0.0.1:1 left\n");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn handshake_of_tls_is_turned_away_at_once() {
+    let mut drive = entered(&room(), WHO);
+    for (byte, answer) in [(0x16, ""), (0x03, ""), (0x01, "-- no TLS on this port: connection closed\n")] {
+        send(&mut drive, &[byte]);
+        assert!(poll(&mut drive).is_pending());
+        assert_eq!(written(&mut drive), answer);
+    }
+    send(&mut drive, b"\x00\x05\nnothing of this\n");
+    drive.stream.has_ended = true;
+    assert!(matches!(poll(&mut drive), Poll::Ready(End::Foreign(Foreign::Tls))));
+    assert_eq!(written(&mut drive), "");
+}
+
+/// Law 8: an answer does not wait for what else came with the question.
+#[tokio::test(start_paused = true)]
+async fn command_of_telnet_is_answered_though_a_line_with_it_waits_for_its_turn() {
+    let room = room();
+    let mut drive = entered(&room, WHO);
+    let turns = all_turns(&room);
+    send(&mut drive, b"\xFF\xFD\x01hi\n");
+    assert!(poll(&mut drive).is_pending());
+    assert_eq!(written_bytes(&mut drive), b"\xFF\xFC\x01");
+    assert_eq!(room.tally().senders_parked, 1);
+    drop(turns);
+    // The line, and its echo.
+    for _ in 0..2 {
+        assert!(poll(&mut drive).is_pending());
+    }
+    assert_eq!(written(&mut drive), "10.0.0.1:1: hi\n");
+}
+
+/// Law 7.
+#[tokio::test(start_paused = true)]
+async fn answers_to_commands_of_telnet_are_not_piled_up() {
+    let mut drive = entered(&room(), WHO);
+    drive.stream.takes = 0;
+    drive.stream.bytes_per_read = 6;
+    send(&mut drive, &b"\xFF\xFD\x01".repeat(100));
+    for _ in 0..3 {
+        assert!(poll(&mut drive).is_pending());
+        assert_eq!(drive.told.unsent(), b"\xFF\xFC\x01\xFF\xFC\x01");
+    }
+    drive.stream.takes = usize::MAX;
+    while !drive.is_idle() {
+        assert!(poll(&mut drive).is_pending());
+    }
+    assert_eq!(written_bytes(&mut drive), b"\xFF\xFC\x01".repeat(100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_amid_a_command_of_telnet_does_not_idle_and_one_that_idles_stays_with_telnet() {
+    let mut drive = entered(&room(), WHO);
+    for (bytes, is_idle, expected) in [
+        (&b"\xFF"[..], false, &b""[..]),
+        (b"\xFB", false, b""),
+        (b"\x18", true, b"\xFF\xFE\x18"),
+        (b"\xFF\xFA\x18", false, b""),
+        (b"\xFF", false, b""),
+        (b"\xF0", true, b""),
+        (b"\xEF\xBB\xBF", true, b""),
+        (b"hi\r", false, b""),
+        (b"\0!\n", true, "10.0.0.1:1: hi\u{240D}!\n".as_bytes()),
+        (b"\xFF\xFD\n\xEF\xBB\xBF\n", true, b"\xFF\xFC\n10.0.0.1:1: \xEF\xBB\xBF\n"),
+    ] {
+        send(&mut drive, bytes);
+        for _ in 0..2 {
+            assert!(poll(&mut drive).is_pending());
+        }
+        assert_eq!(written_bytes(&mut drive), expected, "{bytes:?}");
+        assert_eq!(drive.is_idle(), is_idle, "{bytes:?}");
+        if is_idle {
+            drive = drive.fold().unfold(&Left::All);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn command_of_telnet_that_does_not_end_has_the_deadline_of_a_line() {
+    let mut drive = entered(&room(), WHO);
+    send(&mut drive, b"\xFF\xFA\x18");
+    assert!(poll(&mut drive).is_pending());
+    let (end, time) = end(&mut drive).await;
+    assert!(matches!(end, End::LineDeadline));
+    assert_eq!(time, LINE_DEADLINE + LINGER);
+}
+
 // What one poll does, and what is held.
 
 #[tokio::test(start_paused = true)]

@@ -12,9 +12,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::guess::spoken;
 use super::judge::{self, Client, judge};
 use super::scripted::{Script, Scripted, Watch};
 use super::server::check_nothing_is_left;
+use super::session::Meaning;
 use super::{Memory, address, digit, in_time, runtime, size, span, steps};
 use crate::limits::FOREVER;
 use crate::session::Wire;
@@ -105,9 +107,10 @@ async fn perform(plays: [Option<Play>; CLIENTS], limits: Limits, wire: Wire, sto
             let at_end = record.is_ended && !record.was_reset;
             let is_whole = has_no_limit && record.read_error.is_none() && record.write_error.is_none();
             let meant = judge::meant(&record.read, at_end, wire, &limits);
-            let quits = meant.last() == Some(&super::session::Meaning::Quit);
+            let quits = matches!(meant.last(), Some(Meaning::Quit | Meaning::Foreign(_)));
             assert!(!is_whole || at_end || quits, "who has not ended is not ended");
-            Client { address: address(number).to_string(), meant, seen: record.written, is_whole }
+            let answers = spoken(&record.read, at_end, wire).answers;
+            Client { address: address(number).to_string(), meant, answers, seen: record.written, is_whole }
         })
         .collect();
     let sequence = sequence.record().written;

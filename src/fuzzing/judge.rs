@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use crate::limits::Limits;
 use crate::session::Wire;
 
-use super::line::Truth;
+use super::guess::spoken;
+use super::line::{Told, Truth};
 use super::session::Meaning;
 
 /// One client, and what came of it.
@@ -14,6 +15,8 @@ pub(super) struct Client {
     pub(super) address: String,
     /// What the input means that was read from it.
     pub(super) meant: Vec<Meaning>,
+    /// What is answered to the commands of telnet among it.
+    pub(super) answers: Vec<u8>,
     pub(super) seen: Vec<u8>,
     /// Nothing broke and no limit of time was met: all that it meant was done, and it got all up to its end.
     pub(super) is_whole: bool,
@@ -22,9 +25,16 @@ pub(super) struct Client {
 /// What an input means; nothing behind a `/quit` does. `at_end`: it ended cleanly, so that its last line counts.
 pub(super) fn meant(input: &[u8], at_end: bool, wire: Wire, limits: &Limits) -> Vec<Meaning> {
     let mut truth = Truth::new(limits.line_bytes_max, !wire.raw);
-    truth.on_read(input);
-    let events = truth.events(at_end);
+    let spoken = spoken(input, at_end, wire);
+    truth.on_read(&spoken.text);
+    let mut events = truth.events(at_end || spoken.foreign.is_some());
     let mut meant: Vec<Meaning> = Vec::new();
+    if let Some(protocol) = spoken.foreign {
+        events.retain(|event| *event == Told::TooLong);
+        meant.extend(events.iter().map(|event| Meaning::of(event, wire, limits.line_bytes_max)));
+        meant.push(Meaning::foreign(protocol, wire));
+        return meant;
+    }
     for event in &events {
         if meant.last() == Some(&Meaning::Quit) {
             break;
@@ -120,8 +130,10 @@ fn parts<'a>(sequence: &[&'a [u8]], clients: &'a [Client]) -> Vec<Part<'a>> {
 /// A client's stream is its welcome, its part of the sequence, whole or counted, and its own notices between.
 fn judge_stream(client: &Client, part: &Part<'_>, sequence: &[&[u8]]) {
     let who = &client.address;
-    let cut = client.seen.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    let (whole, torn) = client.seen.split_at(cut);
+    let (seen, answers) = part_answers(&client.seen);
+    assert!(client.answers.starts_with(&answers), "{who} is answered in order");
+    let cut = seen.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let (whole, torn) = seen.split_at(cut);
     if client.is_whole {
         assert_eq!(torn, b"", "law 3: {who}'s stream ends with a whole line");
     }
@@ -136,6 +148,10 @@ fn judge_stream(client: &Client, part: &Part<'_>, sequence: &[&[u8]]) {
         if let Some(missed) = missed(line) {
             assert!(missed > 0, "law 2: nobody is told of nothing");
             at += missed;
+        } else if is_turned_away(client) && line.ends_with(b"\r") {
+            // Of a response of HTTP: no other line ends so on a wire that knows any.
+            told.extend_from_slice(line);
+            told.push(b'\n');
         } else if !line.starts_with(b"-- ") {
             assert_eq!(Some(&line), sequence.get(at), "laws 1 and 2: {who} sees the one order, without a hole");
             at += 1;
@@ -153,15 +169,33 @@ fn judge_stream(client: &Client, part: &Part<'_>, sequence: &[&[u8]]) {
         assert_eq!(at, end, "laws 2 and 5: {who} gets all up to its end, its own lines too, or is told of them");
         let due: Vec<&[u8]> = client.meant.iter().filter_map(Meaning::told).collect();
         assert_eq!(told, due.concat(), "{who} is told once of each thing, in order");
+        assert_eq!(answers, client.answers, "{who} is answered each time");
         let asked = client.meant.iter().filter(|meant| **meant == Meaning::List).count();
         assert_eq!(lists, asked, "{who} is answered each time");
         let more = &client.meant[part.done..];
         let refused = more.iter().filter(|meant| matches!(meant, Meaning::Rename(_))).count();
         assert_eq!(taken, part.names_taken + refused, "{who} is told of each name that is taken");
-    } else if !torn.is_empty() && !torn.starts_with(b"-- "[..torn.len().min(3)].as_ref()) {
+    } else if !torn.is_empty() && !torn.starts_with(b"-- "[..torn.len().min(3)].as_ref()) && !is_turned_away(client) {
         let line = sequence.get(at).expect("law 3: a line that has begun is in the sequence");
         assert!(line.starts_with(torn), "law 3: a line is true as far as it came");
     }
+}
+
+/// A stream without the answers to commands of telnet, and these. They stand between lines, and no line begins as they do.
+fn part_answers(stream: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let (mut lines, mut answers) = (Vec::new(), Vec::new());
+    let mut rest = stream;
+    while let Some(first) = rest.first() {
+        let is_answer = *first == 0xFF && lines.last().is_none_or(|last| *last == b'\n');
+        let (part, more) = rest.split_at(if is_answer { rest.len().min(3) } else { 1 });
+        if is_answer { &mut answers } else { &mut lines }.extend_from_slice(part);
+        rest = more;
+    }
+    (lines, answers)
+}
+
+fn is_turned_away(client: &Client) -> bool {
+    matches!(client.meant.last(), Some(Meaning::Foreign(_)))
 }
 
 fn whole_lines(stream: &[u8]) -> Vec<&[u8]> {

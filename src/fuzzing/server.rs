@@ -127,7 +127,13 @@ async fn play(script: &Script<'_>) {
             client.half_close().await;
             let seen = in_time(client.ear).await.expect("it reads to its end");
             let meant = judge::meant(&client.written, true, WIRE, &limits);
-            ended.push(Client { address: address(number).to_string(), meant, seen, is_whole: true });
+            ended.push(Client {
+                address: address(number).to_string(),
+                meant,
+                answers: Vec::new(),
+                seen,
+                is_whole: true,
+            });
         }
     }
     let tally = room.tally();

@@ -6,11 +6,13 @@
 //! `?4|0hello\n/na|q/name bob\nhi\n|0/quit` says something, then is called something, and goes.
 
 use crate::command::Command;
+use crate::guess::Foreign;
 use crate::limits::Limits;
 use crate::name::Name;
 use crate::notice::{Lang, Notice};
-use crate::session::{Answer, Effect, Session, Wire};
+use crate::session::{Answer, Effect, Past, Session, Wire};
 
+use super::guess::{Spoken, spoken};
 use super::line::{Fate, Told, Truth};
 use super::{command, digit, size, steps, terminal};
 
@@ -35,9 +37,17 @@ pub(crate) enum Meaning {
     Rename(Name),
     List,
     Quit,
+    /// The connection speaks something foreign; these lines are told, and nothing follows.
+    Foreign(Vec<u8>),
 }
 
 impl Meaning {
+    pub(super) fn foreign(protocol: Foreign, wire: Wire) -> Self {
+        let mut answer = Vec::new();
+        protocol.write_answer(wire.lang, &mut answer);
+        Self::Foreign(answer)
+    }
+
     /// The slow truth of one line.
     pub(crate) fn of(line: &Told, wire: Wire, line_bytes_max: usize) -> Self {
         let told = |notice: Notice<'_>| {
@@ -66,7 +76,7 @@ impl Meaning {
     /// What is told of it, if that is all.
     pub(super) fn told(&self) -> Option<&[u8]> {
         match self {
-            Self::Told(lines) => Some(lines),
+            Self::Told(lines) | Self::Foreign(lines) => Some(lines),
             _ => None,
         }
     }
@@ -78,6 +88,7 @@ impl Meaning {
             Self::Rename(name) => Effect::Rename(name.clone()),
             Self::List => Effect::List,
             Self::Quit => Effect::Quit,
+            Self::Foreign(_) => panic!("that comes of no line"),
         }
     }
 }
@@ -93,7 +104,11 @@ struct Checked {
     session: Session,
     truth: Truth,
     wire: Wire,
-    line_bytes_max: usize,
+    limits: Limits,
+    /// All that was read.
+    all: Vec<u8>,
+    /// What of it is text.
+    text_bytes: usize,
     who: String,
     deeds: Vec<Deed>,
     /// How many of them are effects.
@@ -105,28 +120,33 @@ struct Checked {
 pub(crate) fn check(reads: &[Read<'_>], wire: Wire, line_bytes_max: usize) {
     let limits = Limits { line_bytes_max, ..Limits::default() };
     let mut checked = Checked {
-        session: Session::new(wire, &limits, false),
+        session: Session::new(wire, &limits, Past::default()),
         truth: Truth::new(line_bytes_max, !wire.raw),
         wire,
-        line_bytes_max,
+        limits,
+        all: Vec::new(),
+        text_bytes: 0,
         who: WHO.to_owned(),
         deeds: Vec::new(),
         effects: 0,
         answer: Answer::default(),
     };
     for read in reads {
-        checked.read(*read);
+        if checked.read(*read).is_err() {
+            return checked.judge();
+        }
     }
     checked.finish();
 }
 
 impl Checked {
-    fn read(&mut self, Read { bytes, fate, asks }: Read<'_>) {
+    fn read(&mut self, Read { bytes, fate, asks }: Read<'_>) -> Result<(), Foreign> {
         if asks {
             self.ask(false);
+            self.fold();
         }
-        let mut input = bytes;
-        self.truth.on_read(bytes);
+        let mut bytes = bytes.to_vec();
+        let mut input = self.hear(&mut bytes)?;
         if fate == Fate::KeepThenNext {
             self.session.keep(std::mem::take(&mut input));
         }
@@ -143,7 +163,50 @@ impl Checked {
             self.deeds.push(Deed::Refused);
         }
         self.session.keep(input);
-        assert_eq!(self.session.is_amid_line(), self.truth.is_amid_line());
+        let is_amid_command = self.spoken(false).is_amid_command;
+        assert_eq!(self.session.is_amid_line(), self.truth.is_amid_line() || is_amid_command);
+        Ok(())
+    }
+
+    fn spoken(&self, at_end: bool) -> Spoken {
+        spoken(&self.all, at_end, self.wire)
+    }
+
+    /// Takes in what was read: text, and answers to what is none.
+    fn hear<'a>(&mut self, bytes: &'a mut [u8]) -> Result<&'a [u8], Foreign> {
+        let answered = self.spoken(false).answers.len();
+        self.all.extend_from_slice(bytes);
+        let spoken = self.spoken(false);
+        self.truth.on_read(&spoken.text[self.text_bytes..]);
+        let mut told = Vec::new();
+        let heard = self.session.hear(bytes, &mut told);
+        if let Some(protocol) = spoken.foreign {
+            assert_eq!(heard, Err(protocol));
+            self.check_turned_away(protocol, &told);
+        } else {
+            assert_eq!(heard, Ok(&spoken.text[self.text_bytes..]));
+            assert_eq!(told, spoken.answers[answered..]);
+        }
+        self.text_bytes = spoken.text.len();
+        heard
+    }
+
+    /// It was told what stands here, and before that of its line that it is too long, if so, and if it was not told before.
+    fn check_turned_away(&mut self, protocol: Foreign, told: &[u8]) {
+        let mut due = Vec::new();
+        if self.effects == 0 && self.truth.events(true).first() == Some(&Told::TooLong) {
+            Notice::TooLong { line_bytes_max: self.limits.line_bytes_max }.write(self.wire.lang, &mut due);
+        }
+        protocol.write_answer(self.wire.lang, &mut due);
+        assert_eq!(told, due);
+        assert!(self.session.is_idle(), "nothing of it is held");
+    }
+
+    /// An idle session is as good as a new one with its past.
+    fn fold(&mut self) {
+        if self.session.is_idle() {
+            self.session = Session::new(self.wire, &self.limits, self.session.past());
+        }
     }
 
     /// Takes the next line, and says whether there was one.
@@ -170,12 +233,20 @@ impl Checked {
     /// Whether all that is held is to go is as the next line of it means.
     fn ask(&mut self, at_end: bool) {
         let events = self.truth.events(at_end);
-        let next = events.get(self.effects).map(|event| Meaning::of(event, self.wire, self.line_bytes_max));
+        let next = events.get(self.effects).map(|event| Meaning::of(event, self.wire, self.limits.line_bytes_max));
         let goes = next.map_or(at_end, |meaning| meaning == Meaning::Quit);
         assert_eq!(self.session.only_goes(at_end), goes, "at end: {at_end}");
     }
 
     fn finish(mut self) {
+        let mut told = Vec::new();
+        let heard = self.session.hear_end(&mut told);
+        assert_eq!(heard.err(), self.spoken(true).foreign);
+        if let Err(protocol) = heard {
+            self.check_turned_away(protocol, &told);
+            return self.judge();
+        }
+        assert_eq!(told, b"");
         self.truth.on_ended();
         self.ask(true);
         while self.next(&mut &[][..]) {
@@ -185,7 +256,12 @@ impl Checked {
         self.note(last);
         assert_eq!(self.session.finish(&self.who, &mut self.answer), None, "the end comes once");
         assert_eq!(self.session.memory_bytes(), 0, "nothing is kept of what has ended");
+        assert_eq!(self.effects, self.truth.events(true).len(), "every line has its effect");
+        self.judge();
+    }
 
+    /// All that was said and told is what the lines mean that had an effect.
+    fn judge(&self) {
         let mut due = Answer::default();
         let mut who = WHO.to_owned();
         let events = self.truth.events(true);
@@ -195,21 +271,20 @@ impl Checked {
                 Deed::Refused => Notice::Unspared.write(self.wire.lang, &mut due.told),
                 Deed::Did(effect) => {
                     let event = events.next().expect("an effect comes of a line");
-                    let meaning = Meaning::of(event, self.wire, self.line_bytes_max);
+                    let meaning = Meaning::of(event, self.wire, self.limits.line_bytes_max);
                     assert_eq!(*effect, meaning.effect(), "{event:?}");
                     match meaning {
                         Meaning::Said(text) => due.said.extend([who.as_bytes(), b": ", &text, b"\n"].concat()),
                         Meaning::Told(lines) => due.told.extend(lines),
                         Meaning::Rename(name) => who = name.to_string(),
-                        Meaning::List | Meaning::Quit => {}
+                        Meaning::List | Meaning::Quit | Meaning::Foreign(_) => {}
                     }
                 }
             }
         }
-        assert_eq!(events.next(), None, "every line has its effect");
         assert_eq!(self.answer.said, due.said);
         assert_eq!(self.answer.told, due.told);
-        let stored_bytes_max = crate::limits::line_stored_bytes_max(self.line_bytes_max);
+        let stored_bytes_max = crate::limits::line_stored_bytes_max(self.limits.line_bytes_max);
         assert!(due.said.split(|byte| *byte == b'\n').all(|line| line.len() < stored_bytes_max));
     }
 }
