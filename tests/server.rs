@@ -30,7 +30,7 @@ struct Stream {
     has_spun: Arc<AtomicBool>,
 }
 
-const BOOM: u8 = 0xFF;
+const BOOM: u8 = 0xFE;
 
 /// Far more than any test here needs: who asks as often spins.
 const POLLS_MAX: usize = 1_000_000;
@@ -693,6 +693,76 @@ async fn second_byte_order_mark_is_text_though_nothing_was_said_between() {
     }
     client.say(b"first\n").await;
     client.expect("10.0.0.1:1: \u{feff}first\n").await;
+    server.end().await;
+}
+
+/// A page that sends a browser here has the browser speak HTTP, and would have the room hear what it has put into that.
+#[tokio::test(start_paused = true)]
+async fn nothing_of_what_a_browser_sends_enters_the_room() {
+    let server = Server::start(Limits::default());
+    let mut witness = server.connect(1 << 16);
+    witness.expect("Welcome 10.0.0.1:1\n").await;
+    // Of the first line more than is lent, more than may be held of it, and nothing but its end in a read of its own.
+    let long = format!("POST /{} HTTP/1.1", "x".repeat(70_000));
+    let requests =
+        [&["POST / HTTP/1.1\r\n\r\nspam\n"][..], &[&long, "\r", "\n", "spam\n"], &["PRI * HTTP/2.0\r\n\r\n"]];
+    for (who, pieces) in ["10.0.0.1:2", "10.0.0.1:3", "10.0.0.1:4"].into_iter().zip(requests) {
+        let mut browser = server.connect(1 << 17);
+        witness.expect(&format!("{who} joined\n")).await;
+        browser.expect(&format!("Welcome {who}\n")).await;
+        for piece in pieces {
+            browser.say(piece.as_bytes()).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        witness.expect(&format!("{who} left\n")).await;
+        let rest = browser.rest().await;
+        let (told, answer) = rest.split_at(rest.find("HTTP/1.1 400 ").expect("it is answered"));
+        let is_long = pieces[0].len() > 65_536;
+        assert_eq!(told, if is_long { "-- line too long, not said: at most 65536 bytes\n" } else { "" });
+        assert!(answer.contains("\r\nConnection: close\r\n\r\n-- "), "{answer}");
+    }
+    drop(witness);
+    server.end().await;
+}
+
+/// Only a first line is guessed at: later it is for people to talk about.
+#[tokio::test(start_paused = true)]
+async fn request_that_is_pasted_later_is_said() {
+    let server = Server::start(Limits::default());
+    let mut client = server.connect(1 << 16);
+    client.expect("Welcome 10.0.0.1:1\n").await;
+    client.say(b"look:\n").await;
+    client.expect("10.0.0.1:1: look:\n").await;
+    for text in ["GET / HTTP/1.1", "\u{FFFD}"] {
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let sent = if text == "\u{FFFD}" { b"\xFF\n".to_vec() } else { format!("{text}\n").into_bytes() };
+        client.say(&sent).await;
+        client.expect(&format!("10.0.0.1:1: {text}\n")).await;
+    }
+    server.end().await;
+}
+
+/// However long it was idle, and whatever its answers met.
+#[tokio::test(start_paused = true)]
+async fn telnet_is_answered_and_never_heard() {
+    let server = Server::start(Limits::default());
+    let mut witness = server.connect(1 << 16);
+    witness.expect("Welcome 10.0.0.1:1\n").await;
+    let mut telnet = server.connect(16);
+    witness.expect("10.0.0.1:2 joined\n").await;
+    telnet.expect("Welcome 10.0.0.1:2\n").await;
+    for round in 0..3 {
+        let round = format!("{round}");
+        telnet.say(b"\xFF\xFD\x01\xFF\xFB\n").await;
+        let mut answer = [0; 6];
+        in_time(telnet.0.read_exact(&mut answer)).await.expect("the stream lives");
+        assert_eq!(&answer, b"\xFF\xFC\x01\xFF\xFE\n");
+        telnet.say(&[round.as_bytes(), b"\xFF\xF1\xFF\xFA\n\xFF\xF0\r\n"].concat()).await;
+        for client in [&mut witness, &mut telnet] {
+            client.expect(&format!("10.0.0.1:2: {round}\n")).await;
+        }
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+    }
     server.end().await;
 }
 

@@ -201,6 +201,16 @@ fn controls_never_reach_another_terminal() {
     check_cleaned(&lines[..19]);
 }
 
+/// A router that looks for IRC's requests of direct connections opens ports for them, also where nobody speaks IRC.
+#[test]
+fn dcc_request_loses_the_byte_that_makes_it_one() {
+    let server = Server::start(&[]);
+    let [mut anna, mut berta] = server.company();
+    berta.send(b"PRIVMSG x :\x01DCC SEND x 2130706433 22\x01\n");
+    anna.expect_said(berta.who(), "PRIVMSG x :\u{2401}DCC SEND x 2130706433 22\u{2401}");
+    assert!(!anna.seen().contains(&1));
+}
+
 #[test]
 fn cleaning_is_as_the_slow_truth_on_random_bytes() {
     let mut state: u64 = 1;
