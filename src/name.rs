@@ -23,6 +23,9 @@ pub(crate) const MARKS_IN_A_ROW_MAX: usize = 4;
 /// `欢迎 下线`, that somebody called `下线` has come.
 const RESERVED: [&str; 2] = ["欢迎", "Welcome"];
 
+/// What a room calls a member that has no name yet and whose address is not shown: this and a number.
+pub(crate) const GUEST: &str = "guest-";
+
 /// Characters that show nothing though their category and Unicode's `Default_Ignorable_Code_Point` let them pass.
 const BLANKS: [char; 5] = [
     '\u{2800}',  // BRAILLE PATTERN BLANK
@@ -83,6 +86,9 @@ pub enum Error {
     /// A word that lines of the server begin with, or what looks like one.
     #[error("this name would look like the server's own words")]
     Reserved,
+    /// What looks like an IPv4 address, or like a guest: so the server calls those who have no name. (IPv6 has colons.)
+    #[error("this name would look like one that the server gives to who has none")]
+    Given,
 }
 
 impl Name {
@@ -107,7 +113,13 @@ impl Name {
         let name = Self(text.into());
         let keys = name.keys();
         let is_reserved = |word: &str| word_keys(word).iter().any(|key| keys.contains(key));
-        if RESERVED.into_iter().any(is_reserved) { Err(Error::Reserved) } else { Ok(name) }
+        if RESERVED.into_iter().any(is_reserved) {
+            Err(Error::Reserved)
+        } else if keys.iter().any(|key| is_given(key)) {
+            Err(Error::Given)
+        } else {
+            Ok(name)
+        }
     }
 
     /// The name as it was written.
@@ -151,6 +163,18 @@ fn settled(mut key: String) -> String {
         }
         key = next;
     }
+}
+
+/// Whether a name of this settled form looks like one that the server gives: four numbers parted by dots, or more, as some
+/// programs write an address with its port; or a guest's.
+fn is_given(key: &str) -> bool {
+    // Among them what looks like a digit: `0` is settled as `o`.
+    let digits = settled("0123456789".to_owned());
+    let is_number = |part: &str| part.chars().all(|digit| digit.is_numeric() || digits.contains(digit));
+    let guest = settled(GUEST.to_owned());
+    let is_guest = key.strip_prefix(&guest).is_some_and(|number| !number.is_empty() && is_number(number));
+    let parts: Vec<&str> = key.split('.').filter(|part| !part.is_empty()).collect();
+    is_guest || (parts.len() >= 4 && parts.into_iter().all(is_number))
 }
 
 fn check_character(character: char) -> Result<(), Error> {
@@ -283,6 +307,15 @@ mod tests {
             "ɓ́",
             "བཀྲིས",
             "\u{FFFD}",
+            "guest",
+            "guest-",
+            "guest-a",
+            "guest-7th",
+            "7-guest",
+            "1.2.3",
+            "v1.2.3.4",
+            "127.0.0.x",
+            "2130706433",
         ];
         for text in welcome {
             assert_eq!(name(text).as_str(), text);
@@ -327,6 +360,33 @@ mod tests {
             check(word, Error::Reserved);
         }
         assert_eq!(refusal("a\u{300}\u{301}\u{302}\u{303}"), None);
+    }
+
+    #[test]
+    fn nobody_takes_a_name_that_looks_like_one_the_server_gives() {
+        // As they are; in capitals; with what looks like a digit, a letter, a dot or a hyphen; in other digits.
+        let guests = [
+            "guest-7",
+            "guest-10",
+            "GUEST-7",
+            "guest-l0",
+            "guest-O",
+            "gu\u{435}st-7",
+            "guest\u{2010}7",
+            "guest-\u{1D7D5}",
+        ];
+        let addresses = [
+            "127.0.0.1",
+            "l27.o.O.I",
+            "10.0.0.1.5000",
+            "127.0.0.1.",
+            "255\u{2024}255.255.255",
+            "1.2.3.\u{664}",
+            "999.999.999.999",
+        ];
+        for text in guests.into_iter().chain(addresses) {
+            assert_eq!(refusal(text), Some(Error::Given), "{text:?}");
+        }
     }
 
     #[test]
@@ -434,8 +494,12 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn any_bytes_are_a_name_or_refused(bytes: Vec<u8>, text: String) {
-            for bytes in [bytes, text.into_bytes()] {
+        fn any_bytes_are_a_name_or_refused(
+            bytes: Vec<u8>,
+            text: String,
+            given in "(guest-|GUEST-|gu.st-|[0-9]{1,3}\\.){0,4}[0-9a-zA-Z]{0,3}",
+        ) {
+            for bytes in [bytes, text.into_bytes(), given.into_bytes()] {
                 check_name(&bytes);
             }
         }

@@ -206,6 +206,7 @@ fn refusal_zh(error: name::Error) -> String {
         name::Error::LeadingMark => "不能以组合符号开头".to_owned(),
         name::Error::Marks => format!("连续的组合符号最多 {} 个，也不能重复", name::MARKS_IN_A_ROW_MAX),
         name::Error::Reserved => "太像服务器自己的话".to_owned(),
+        name::Error::Given => "太像服务器给没有名字的人的称呼".to_owned(),
     }
 }
 
@@ -247,6 +248,7 @@ mod tests {
                 name::Error::LeadingMark => "name after mark",
                 name::Error::Marks => "name with marks",
                 name::Error::Reserved => "name reserved",
+                name::Error::Given => "name given",
             },
             Notice::Help => "help",
             Notice::Present { .. } => "present",
@@ -260,7 +262,7 @@ mod tests {
         }
     }
 
-    const NOTICES: [Notice<'static>; 24] = [
+    const NOTICES: [Notice<'static>; 25] = [
         Notice::Missed { lines: N as u64 },
         Notice::TooLong { line_bytes_max: N },
         Notice::Unspared,
@@ -276,6 +278,7 @@ mod tests {
         Notice::NameRefused(name::Error::LeadingMark),
         Notice::NameRefused(name::Error::Marks),
         Notice::NameRefused(name::Error::Reserved),
+        Notice::NameRefused(name::Error::Given),
         Notice::Help,
         Notice::Present { members: N },
         Notice::Member { who: "WHO" },

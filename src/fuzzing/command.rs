@@ -4,6 +4,7 @@
 //! The script is lines, parted by line feeds. Three members take them in turn, and those that are commands for a name are
 //! carried out on a room: it must grant just the names that clash with no other's.
 
+use std::net::Ipv4Addr;
 use std::task::{Context, Poll, Waker};
 
 use crate::command::{Command, parse};
@@ -70,6 +71,9 @@ pub(crate) fn check_name(bytes: &[u8]) -> Option<Name> {
         assert_ne!(own, Some(bytes), "{text:?} is the server's own word");
         welcome.clear();
     }
+    assert_eq!(text.parse::<Ipv4Addr>().ok(), None, "{text:?} is somebody's address");
+    let number = text.to_ascii_lowercase().strip_prefix("guest-").map(str::to_owned);
+    assert!(number.is_none_or(|number| number.parse::<u64>().is_err()), "{text:?} is a guest's");
     let again = Name::parse(bytes).expect("it was one before");
     assert_eq!(again.keys(), name.keys(), "a name has its keys whenever it is asked");
     check_keys(text);
