@@ -30,6 +30,7 @@ impl<L: Listener> Connection<L> {
     }
 
     /// Touches what the next polls of `connections`, which are all of one room, touch first.
+    #[expect(clippy::borrowed_box, reason = "so a shard has them")]
     pub(crate) fn touch(connections: &[&Box<Self>]) {
         let idle = connections.iter().filter_map(|connection| match &connection.state {
             State::Idle(idle) => Some(idle),
