@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::census::Admission;
-use crate::drive::{Drive, End, Idle, Left};
+use crate::drive::{Drive, End, Idle, Left, Standing};
 use crate::listen::Listener;
 use crate::room::{Member, Room};
 
@@ -25,8 +25,8 @@ enum State<S> {
 
 impl<L: Listener> Connection<L> {
     /// A connection from `address`, on its way into `room`.
-    pub(crate) fn new(stream: L::Io, address: &str, room: &Room, admission: Admission) -> Self {
-        Self { state: State::Idle(Idle::new(stream, address, room)), _admission: admission }
+    pub(crate) fn new(stream: L::Io, address: &str, standing: Standing, room: &Room, admission: Admission) -> Self {
+        Self { state: State::Idle(Idle::new(stream, address, standing, room)), _admission: admission }
     }
 
     /// Touches what the next polls of `connections`, which are all of one room, touch first.
@@ -100,7 +100,7 @@ mod tests {
 
     use super::*;
     use crate::census::Census;
-    use crate::limits::FOREVER;
+    use crate::limits::{FOREVER, Flood, Rate};
     use crate::sync::Arc;
     use crate::{Lang, Limits, Wire};
 
@@ -143,7 +143,7 @@ mod tests {
             let admission = Census::admit(&Arc::default(), [10, 0, 0, 1].into(), room.limits());
             let admission = admission.expect("nobody else is there");
             let (stream, peer) = tokio::io::duplex(stream_bytes);
-            let connection = Connection::new(stream, "10.0.0.1:1", &room, admission);
+            let connection = Connection::new(stream, "10.0.0.1:1", Standing::Stranger, &room, admission);
             Self { connection, peer, woken: Arc::default() }
         }
 
@@ -250,6 +250,22 @@ mod tests {
             if is_folded {
                 break;
             }
+        }
+    }
+
+    /// What it said would be forgotten, and a flood begun anew.
+    #[tokio::test(start_paused = true)]
+    async fn stranger_that_has_spoken_is_not_folded_until_that_is_given_back() {
+        let flood = Flood { lines: Rate { burst: 2, per_second: 10 }, bytes: Rate { burst: 1000, per_second: 1000 } };
+        let mut polled = Polled::new(Limits { flood: Some(flood), ..Limits::default() }, 1024);
+        assert!(polled.is_folded().await);
+        polled.send(b"1\n2\n3\n");
+        assert!(!polled.is_folded().await);
+        assert_eq!(polled.seen(), "Welcome 10.0.0.1:1\n10.0.0.1:1: 1\n10.0.0.1:1: 2\n");
+        for (expected, is_folded) in [("10.0.0.1:1: 3\n", false), ("", false), ("", true)] {
+            tokio::time::advance(Duration::from_millis(100)).await;
+            assert_eq!(polled.is_folded().await, is_folded);
+            assert_eq!(polled.seen(), expected);
         }
     }
 }

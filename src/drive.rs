@@ -19,6 +19,7 @@ use tokio::time::Sleep;
 
 use self::outlet::Outlet;
 use crate::budget::Allowance;
+use crate::flood::Meter;
 use crate::guess::Foreign;
 use crate::limits::{INPUT_BYTES_FREE, PRESENT_PER_SLICE, PROBE, READ_BYTES, ROUNDS_PER_POLL};
 use crate::log::Batch;
@@ -51,6 +52,15 @@ pub(crate) enum End {
     Shutdown,
     /// The connection broke.
     Lost(io::Error),
+}
+
+/// Who is at the other end: some limits are for strangers alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// One within [`Limits::trusted`](crate::Limits::trusted).
+    Trusted,
+    /// Anybody else.
+    Stranger,
 }
 
 /// Where a connection is in its life.
@@ -193,7 +203,12 @@ pub(crate) struct Drive<S> {
     /// The last read was pending, so its waker will be woken.
     is_listening: bool,
     line: LineClock,
-    /// It is in the queue for a turn; then is the time to see whether its connection still lives.
+    standing: Standing,
+    /// What a stranger has said lately. `None`: it may say as much as it likes.
+    meter: Option<Meter>,
+    /// It has said too much too fast: nothing more is taken in until then.
+    slowed_until: Option<Instant>,
+    /// It waits for a turn, or is slowed; then is the time to see whether its connection still lives.
     probe_at: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -270,8 +285,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// A connection that waits for a turn reads nothing, and may have nothing to write: now and then it writes no bytes, to
-    /// learn whether it is broken. (Linux reports a pending error for a send of length zero too.)
+    /// A connection that waits for a turn, or is slowed, reads nothing, and may have nothing to write: now and then it writes no
+    /// bytes, to learn whether it is broken. (Linux reports a pending error for a send of length zero too.)
     fn poll_probe(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let now = now();
         if self.probe_at.is_none_or(|at| at <= now) {
@@ -349,6 +364,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         self.member.place_end();
         self.phase = Phase::Leaving;
         self.line = LineClock::default();
+        self.slowed_until = None;
         self.probe_at = None;
         self.end = end;
     }
@@ -368,6 +384,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             }
             if !self.told.is_empty() || self.roster.is_some() {
                 self.line.pause();
+                self.slowed_until = None;
                 if self.probe_at.take().is_some() {
                     // It was let go amid a line while it waited for its turn. It could not use that now, and those behind
                     // it can.
@@ -392,13 +409,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> io::Result<Heard> {
-        let most = if self.allowance.spares(READ_BYTES) {
-            READ_BYTES
+        // What is left of a read when a stranger is slowed may be held for long: it shall not take what all share.
+        let read_bytes = if self.meter.is_some() { INPUT_BYTES_FREE } else { READ_BYTES };
+        let most = if self.allowance.spares(read_bytes) {
+            read_bytes
         } else {
             // A line of so many bytes passes, and its end with it.
             (INPUT_BYTES_FREE + b"\r\n".len()).saturating_sub(self.session.held_bytes())
         };
         if most == 0 {
+            if let Some(meter) = &mut self.meter {
+                meter.on_heard(now(), 1, self.session.held_bytes());
+            }
             self.session.refuse(&mut self.told.bytes);
             return Ok(Heard::Something);
         }
@@ -466,6 +488,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             self.leave(Some(End::Left));
             return Ok(Heard::Something);
         }
+        // A clock is read only for strangers.
+        let heard_at = self.meter.as_ref().map(|_| now());
+        if !self.may_hear(heard_at) {
+            return self.on_slowed(input, cx);
+        }
+        self.slowed_until = None;
         // Without a line end nothing is said of it yet, and nobody has to make room.
         let mut turn = if self.input == Input::Read && memchr::memchr(b'\n', input).is_none() {
             None
@@ -476,7 +504,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
                     self.leave(None);
                     return Ok(Heard::Something);
                 }
-                Poll::Pending => return self.on_no_turn(input, cx),
+                // Others come first, or the backlog is full.
+                Poll::Pending => return self.hold(input, cx),
             }
         };
         self.probe_at = None;
@@ -485,6 +514,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         let mut ended_line = false;
         let effect = loop {
             let was_skipping = self.session.is_skipping();
+            let before_bytes = self.session.held_bytes() + input.len();
             let next = match self.session.next(self.member.who(), &mut input, &mut answer) {
                 None if at_end => self.session.finish(self.member.who(), &mut answer),
                 next => next,
@@ -492,8 +522,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             // One that is refused amid its coming goes on; it says nothing when it ends at last, but something else does.
             let is_skipping = self.session.is_skipping();
             ended_line |= if was_skipping { next.is_some() || !is_skipping } else { next.is_some() && !is_skipping };
+            if let (Some(meter), Some(at)) = (&mut self.meter, heard_at) {
+                // Half a byte order mark is held only when it turns out to be none.
+                let used_bytes = before_bytes.saturating_sub(self.session.held_bytes() + input.len());
+                meter.on_heard(at, next.is_some().into(), used_bytes);
+            }
             match next {
-                Some(Effect::Said) if answer.said.len() < most => {}
+                Some(Effect::Said) if answer.said.len() < most && self.may_hear(heard_at) => {}
                 effect => break effect,
             }
         };
@@ -533,8 +568,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         Ok(Heard::Something)
     }
 
-    /// Others come first, or the backlog is full: holds `input` until its turn.
-    fn on_no_turn(&mut self, input: &[u8], cx: &mut Context<'_>) -> io::Result<Heard> {
+    /// Whether one more line may be taken in, as of now for a stranger.
+    fn may_hear(&self, now: Option<Instant>) -> bool {
+        !matches!((&self.meter, now), (Some(meter), Some(now)) if !meter.is_open(now))
+    }
+
+    /// It has said too much too fast: holds `input`, and reads no more, until the meter opens. It takes no place in the queue
+    /// for a turn, as it would hold up those behind it.
+    fn on_slowed(&mut self, input: &[u8], cx: &mut Context<'_>) -> io::Result<Heard> {
+        if self.input == Input::Held && self.session.held_bytes() == 0 && !self.session.is_amid_line() {
+            // Nothing is left of it: its memory is given back, and one read more shows at once if it goes.
+            let none = self.session.next(self.member.who(), &mut &[][..], &mut Answer::default());
+            debug_assert!(none.is_none());
+            self.input = Input::Read;
+            self.slowed_until = None;
+            return Ok(Heard::Something);
+        }
+        let before_bytes = self.session.held_bytes() + input.len();
+        let heard = self.hold(input, cx);
+        if let Some(meter) = &mut self.meter {
+            // What belongs to a refused line is dropped rather than held.
+            let dropped_bytes = before_bytes.saturating_sub(self.session.held_bytes());
+            if dropped_bytes > 0 {
+                meter.on_heard(now(), 0, dropped_bytes);
+            }
+            self.slowed_until = if matches!(self.phase, Phase::Inside) { meter.opens_at() } else { None };
+        }
+        heard
+    }
+
+    /// Holds `input` until more can be said, and sees that its connection lives; unless it only goes, which never waits.
+    fn hold(&mut self, input: &[u8], cx: &mut Context<'_>) -> io::Result<Heard> {
         self.check_clean()?;
         let at_end = self.input == Input::Ended;
         self.session.keep(input);
@@ -692,7 +756,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         }
         let broken = self.broken.filter(|_| self.input == Input::Read).and_then(|broken| broken.until);
         let blocked = self.outlet.deadline(limits.stall, limits.patience);
-        [self.line.deadline(limits.line_deadline), self.probe_at, broken, blocked].into_iter().flatten().min()
+        let line = self.line.deadline(limits.line_deadline);
+        [line, self.slowed_until, self.probe_at, broken, blocked].into_iter().flatten().min()
     }
 
     /// Arms the one timer; ready when its deadline has passed. A timer that is armed too early is left to fire, as most

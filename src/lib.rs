@@ -41,6 +41,7 @@ mod census;
 mod command;
 mod connection;
 mod drive;
+mod flood;
 mod guess;
 mod line;
 mod session;

@@ -3,7 +3,10 @@
 //! A [`Limits`] is made once and goes with the [`Room`](crate::Room); nothing else in the crate invents a bound. What the
 //! numbers promise together is law 7, and [`Limits::memory_bytes_max`] is that promise as arithmetic.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
+
+pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// No limit of time: as a patience, a stall limit, a line deadline.
 pub const FOREVER: Duration = Duration::MAX;
@@ -54,6 +57,35 @@ const NOTICE_WORDS_BYTES: usize = 16;
 /// What the process may hold of the room besides lines: the open segment's spare capacity and its pieces' headers.
 const LOG_SPARE_BYTES: usize = 256 * 1024;
 
+/// So many at once, and so many a second from then on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// How many at once, by one who has not used it for a while.
+    pub burst: u32,
+    /// How many a second are given back.
+    pub per_second: u32,
+}
+
+/// How fast one stranger may speak. Faster ones are slowed: no more is read from them than that, and all of it is said.
+///
+/// Everything that it sends counts: commands, and lines that are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flood {
+    /// Lines. Default 256 at once and 10 a second: a paste of 200 lines passes as if there were no limit, and nobody reads or
+    /// types faster for long.
+    pub lines: Rate,
+    /// Bytes as they come, line ends among them. Default 256 KiB at once and 64 KiB a second: that paste may have 1,300 bytes a
+    /// line, a longest line passes every second, and with the default backlog and patience it takes 64 of them to keep a room full.
+    /// The last line of a burst may be a longest one and overshoots; it is paid for before the next.
+    pub bytes: Rate,
+}
+
+impl Default for Flood {
+    fn default() -> Self {
+        Self { lines: Rate { burst: 256, per_second: 10 }, bytes: Rate { burst: 256 * 1024, per_second: 64 * 1024 } }
+    }
+}
+
 /// Every number of a room and of the server around it.
 ///
 /// ```
@@ -89,6 +121,12 @@ pub struct Limits {
     pub connections_max: usize,
     /// Most connections at once from one IPv4 address or one IPv6 /64; more are refused with one line. Default: none.
     pub per_ip_max: usize,
+    /// How fast a stranger may speak before it is slowed. Default: `None`, as fast as it likes, since not every embedder has strangers; `serve` takes
+    /// [`Flood::default`]. One who is slowed costs a timer and holds little more than [`INPUT_BYTES_FREE`]; nobody waits for it.
+    pub flood: Option<Flood>,
+    /// Who is no stranger: [`flood`](Self::flood) is not for them. Default: loopback.
+    /// An IPv4-mapped address is taken as IPv4.
+    pub trusted: Vec<IpNet>,
     /// Bytes that all connections together may hold of partial lines, of input not said yet and of the rests of torn lines,
     /// beyond [`INPUT_BYTES_FREE`] each. Default 16 MiB: 256 longest lines at once.
     pub partial_bytes_total: usize,
@@ -98,6 +136,10 @@ pub struct Limits {
 const LINE_BYTES_MAX_MOST: usize = 1 << 28;
 const LINE_BYTES_MAX_DEFAULT: usize = 65_536;
 const BACKLOG_BYTES_DEFAULT: usize = 4 * 1024 * 1024;
+
+/// RFC 1122, section 3.2.1.3, and RFC 4291, section 2.5.3.
+const LOOPBACK_IPV4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
+const LOOPBACK_IPV6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128);
 
 const _: () = assert!(BACKLOG_BYTES_DEFAULT >= 4 * line_stored_bytes_max(LINE_BYTES_MAX_DEFAULT));
 const _: () = assert!(BACKLOG_BYTES_DEFAULT >= 4 * SEND_BUFFER_BYTES);
@@ -115,6 +157,8 @@ impl Default for Limits {
             linger: Duration::from_secs(2),
             connections_max: usize::MAX,
             per_ip_max: usize::MAX,
+            flood: None,
+            trusted: vec![LOOPBACK_IPV4.into(), LOOPBACK_IPV6.into()],
             partial_bytes_total: 16 * 1024 * 1024,
         }
     }
@@ -137,6 +181,14 @@ pub enum Error {
         /// Four longest stored lines.
         least_bytes: usize,
     },
+    /// By a rate of nothing, or of nothing more, nobody would ever come to speak.
+    #[error("a rate must be at least 1 at once and 1 a second, not {burst} and {per_second}")]
+    Rate {
+        /// What was asked for.
+        burst: u32,
+        /// What was asked for.
+        per_second: u32,
+    },
 }
 
 /// The most bytes a line of `line_bytes_max` takes in the log: cleaning turns a byte into at most three, and the line
@@ -155,7 +207,8 @@ impl Limits {
     ///
     /// # Errors
     ///
-    /// [`Error::LineLength`] for a longest line of zero or of more than 256 MiB; [`Error::BacklogSmall`] for a backlog below four longest stored lines.
+    /// [`Error::LineLength`] for a longest line of zero or of more than 256 MiB; [`Error::BacklogSmall`] for a backlog below four
+    /// longest stored lines; [`Error::Rate`] for a rate with a zero in it.
     pub fn check(&self) -> Result<(), Error> {
         let line_bytes_max = self.line_bytes_max;
         if !(1..=LINE_BYTES_MAX_MOST).contains(&line_bytes_max) {
@@ -165,7 +218,19 @@ impl Limits {
         if self.backlog_bytes < least_bytes {
             return Err(Error::BacklogSmall { backlog_bytes: self.backlog_bytes, least_bytes });
         }
+        let of_flood = self.flood.iter().flat_map(|flood| [flood.lines, flood.bytes]);
+        for Rate { burst, per_second } in of_flood {
+            if burst == 0 || per_second == 0 {
+                return Err(Error::Rate { burst, per_second });
+            }
+        }
         Ok(())
+    }
+
+    /// Whether who comes from `ip` is no stranger.
+    pub fn trusts(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        self.trusted.iter().any(|prefix| prefix.contains(&ip))
     }
 
     /// How large a segment of the log grows before the next begins: the grain in which old lines are dropped.
@@ -227,6 +292,52 @@ mod tests {
         assert_eq!(limits.line_stored_bytes_max(), 196_707);
         assert_eq!((limits.segment_bytes(), limits.turn_lines_bytes(), limits.turn_bytes()), (65_536, 65_536, 262_451));
         assert_eq!(limits.memory_bytes_max(1_000, 2), 31_058_635);
+        let Flood { lines, bytes } = Flood::default();
+        assert_eq!((lines.burst, lines.per_second), (256, 10));
+        assert_eq!((bytes.burst, bytes.per_second), (262_144, 65_536));
+    }
+
+    #[test]
+    fn rate_with_a_zero_in_it_is_refused() {
+        let zero = Rate { burst: 0, per_second: 1 };
+        let none = Rate { burst: 1, per_second: 0 };
+        let error = |rate: Rate| Err(Error::Rate { burst: rate.burst, per_second: rate.per_second });
+        let flood = Flood::default();
+        for rate in [zero, none] {
+            for flood in [Flood { lines: rate, ..flood }, Flood { bytes: rate, ..flood }] {
+                assert_eq!(Limits { flood: Some(flood), ..Limits::default() }.check(), error(rate));
+            }
+        }
+        let least = Rate { burst: 1, per_second: 1 };
+        let flood = Some(Flood { lines: least, bytes: least });
+        assert_eq!(Limits { flood, ..Limits::default() }.check(), Ok(()));
+    }
+
+    #[test]
+    fn trusted_are_those_within_a_prefix_and_by_default_the_machine_itself() {
+        fn check(limits: &Limits, trusted: &[&str], strangers: &[&str]) {
+            for (ips, expected) in [(trusted, true), (strangers, false)] {
+                for ip in ips {
+                    assert_eq!(limits.trusts(ip.parse().expect("an address")), expected, "{ip}");
+                }
+            }
+        }
+        let limits = Limits::default();
+        check(
+            &limits,
+            &["127.0.0.1", "127.255.255.255", "::1", "::ffff:127.0.0.1"],
+            &["128.0.0.1", "126.255.255.255", "10.0.0.1", "::2", "::", "::ffff:10.0.0.1"],
+        );
+        let trusted = ["10.1.0.0/16", "2001:db8::/32"].map(|prefix| prefix.parse().expect("a prefix"));
+        let limits = Limits { trusted: trusted.to_vec(), ..limits };
+        check(
+            &limits,
+            &["10.1.2.3", "::ffff:10.1.2.3", "2001:db8::1", "2001:db8:ffff::1"],
+            &["127.0.0.1", "::1", "10.2.0.0", "2001:db9::"],
+        );
+        check(&Limits { trusted: Vec::new(), ..limits }, &[], &["127.0.0.1", "::1"]);
+        let all = "::/0".parse().expect("a prefix");
+        check(&Limits { trusted: vec![all], ..Limits::default() }, &["::1"], &["127.0.0.1", "::ffff:10.0.0.1"]);
     }
 
     #[test]

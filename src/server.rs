@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::census::Census;
 use crate::connection::Connection;
+use crate::drive::Standing;
 use crate::listen::Listener;
 use crate::room::Room;
 use crate::shard::{Ended, Shard};
@@ -258,9 +259,12 @@ impl<L: Listener> Accepting<L> {
 
     fn on_accepted(&mut self, stream: L::Io, from: SocketAddr) {
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        match Census::admit(&self.census, from.ip(), self.room.limits()) {
+        let limits = self.room.limits();
+        let standing = if limits.trusts(from.ip()) { Standing::Trusted } else { Standing::Stranger };
+        match Census::admit(&self.census, from.ip(), limits) {
             Ok(admission) => {
-                let connection = Box::new(Connection::new(stream, &from.to_string(), &self.room, admission));
+                let connection = Connection::new(stream, &from.to_string(), standing, &self.room, admission);
+                let connection = Box::new(connection);
                 // A shard ends before its listeners only when the room is broken, and then so does everything.
                 let _broken = self.shards[self.next_shard % self.shards.len()].send(connection);
                 self.next_shard += 1;

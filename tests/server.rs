@@ -17,7 +17,7 @@ use tokio::io::{
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use unisono::limits::FOREVER;
+use unisono::limits::{FOREVER, Flood};
 use unisono::{Lang, Limits, Listener, Room, Wire, server};
 
 /// A stream in memory that panics when it reads a certain byte, counts how often it is asked to write, and takes no more
@@ -26,6 +26,8 @@ struct Stream {
     inner: DuplexStream,
     write_polls: Arc<AtomicUsize>,
     bytes_per_write: usize,
+    /// It comes from 10.0.0.HOST.
+    host: u8,
     polls: usize,
     has_spun: Arc<AtomicBool>,
 }
@@ -84,7 +86,10 @@ impl Listener for Memory {
         match self.incoming.recv().await {
             Some(result) => {
                 self.port += 1;
-                result.map(|stream| (stream, ([10, 0, 0, 1], self.port).into()))
+                result.map(|stream| {
+                    let from = ([10, 0, 0, stream.host], self.port).into();
+                    (stream, from)
+                })
             }
             None => pending().await,
         }
@@ -132,10 +137,15 @@ impl Server {
 
     /// As `connect`; the server can write only so many bytes at once, but as often as it likes.
     fn connect_throttled(&self, buffer_bytes: usize, bytes_per_write: usize) -> Client {
+        self.connect_from(1, buffer_bytes, bytes_per_write)
+    }
+
+    /// As `connect_throttled`, from another address.
+    fn connect_from(&self, host: u8, buffer_bytes: usize, bytes_per_write: usize) -> Client {
         let (ours, theirs) = tokio::io::duplex(buffer_bytes);
         let write_polls = Arc::clone(&self.write_polls);
         let has_spun = Arc::clone(&self.watch.0);
-        let stream = Stream { inner: theirs, write_polls, bytes_per_write, polls: 0, has_spun };
+        let stream = Stream { inner: theirs, write_polls, bytes_per_write, host, polls: 0, has_spun };
         self.incoming.send(Ok(stream)).expect("the server accepts");
         Client(BufReader::new(ours))
     }
@@ -351,6 +361,101 @@ async fn sender_that_does_not_read_its_echo_does_not_hold_up_the_others() {
         assert!(server.room.tally().let_gos > 0);
         server.end().await;
     }
+}
+
+/// As `serve` has it by default.
+fn slowing() -> Limits {
+    Limits { flood: Some(Flood::default()), ..Limits::default() }
+}
+
+fn numbered(lines: usize) -> String {
+    (0..lines).map(|line| format!("{line:060}\n")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn paste_of_200_lines_passes_at_once() {
+    let server = Server::start(slowing());
+    let mut member = server.connect(1 << 16);
+    member.expect("Welcome 10.0.0.1:1\n").await;
+    let began = Instant::now();
+    member.say(numbered(200).as_bytes()).await;
+    for line in 0..200 {
+        member.expect(&format!("10.0.0.1:1: {line:060}\n")).await;
+    }
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    server.end().await;
+}
+
+/// It is slowed and not punished; and one who has the room to itself at times is nobody's delay.
+#[tokio::test(start_paused = true)]
+async fn flood_comes_at_its_pace_whole_and_in_order_and_delays_nobody() {
+    let server = Server::start(slowing());
+    let mut other = server.connect(1 << 20);
+    other.expect("Welcome 10.0.0.1:1\n").await;
+    let (_ears, mut mouth) = tokio::io::split(server.connect(1 << 20).0.into_inner());
+    other.expect("10.0.0.1:2 joined\n").await;
+    let began = Instant::now();
+    mouth.write_all(numbered(2000).as_bytes()).await.expect("the stream lives");
+    let mut next = 0;
+    for chat in 0..90 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let asked = Instant::now();
+        let echo = format!("10.0.0.1:1: chat {chat}\n");
+        other.say(format!("chat {chat}\n").as_bytes()).await;
+        loop {
+            let line = other.line().await;
+            if line == echo {
+                break;
+            }
+            assert_eq!(line, format!("10.0.0.1:2: {next:060}\n"));
+            next += 1;
+        }
+        assert_eq!(asked.elapsed(), Duration::ZERO, "the other waits for nothing");
+        let tenths = usize::try_from(began.elapsed().as_millis() / 100).expect("a short test");
+        let due = (256 + tenths).min(2000);
+        assert!((due - 1..=due).contains(&next), "{next} lines of {due} after {:?}", began.elapsed());
+    }
+    assert_eq!(next, 2000);
+    server.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn trusted_peers_are_not_slowed() {
+    let trusted = vec!["10.0.0.2/32".parse().expect("a prefix")];
+    let server = Server::start(Limits { trusted, ..slowing() });
+    let mut members = Vec::new();
+    for port in 1..=10 {
+        let mut member = server.connect_from(2, 1 << 20, usize::MAX);
+        member.expect(&format!("Welcome 10.0.0.2:{port}\n")).await;
+        members.push(member);
+    }
+    let began = Instant::now();
+    let mut last = members.pop().expect("there are ten");
+    for round in 0..3 {
+        // Between the rounds it idles.
+        last.say(numbered(2000).as_bytes()).await;
+        for line in 0..2000 {
+            last.expect(&format!("10.0.0.2:10: {line:060}\n")).await;
+        }
+        assert_eq!(began.elapsed().as_secs(), 3600 * round);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+    }
+    server.end().await;
+}
+
+/// Law 5.
+#[tokio::test(start_paused = true)]
+async fn end_of_input_behind_a_flood_loses_nothing() {
+    let server = Server::start(slowing());
+    let mut member = server.connect(1 << 20);
+    member.expect("Welcome 10.0.0.1:1\n").await;
+    let began = Instant::now();
+    member.say(numbered(300).as_bytes()).await;
+    in_time(member.0.shutdown()).await.expect("the stream lives");
+    let said: String = (0..300).map(|line| format!("10.0.0.1:1: {line:060}\n")).collect();
+    assert_eq!(member.rest().await, said);
+    assert_eq!(began.elapsed(), Duration::from_millis(4_400), "44 lines at 10 a second");
+    server.end().await;
 }
 
 #[tokio::test(start_paused = true)]

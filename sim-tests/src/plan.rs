@@ -396,6 +396,7 @@ impl Rules {
             connections_max: self.connections_max,
             per_ip_max: self.per_ip_max,
             partial_bytes_total: self.partial_bytes_total,
+            ..Limits::default()
         }
     }
 

@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::outlet::{Outlet, poll_write_slices};
-use super::{Drive, Input, LineClock, Phase, Told};
+use super::{Drive, Input, LineClock, Phase, Standing, Told, now};
+use crate::flood::Meter;
 use crate::log::Batch;
 use crate::room::{Member, Next, Room};
 use crate::session::{Past, Session};
@@ -22,6 +23,7 @@ pub(crate) struct Idle<S> {
     /// It has entered.
     is_inside: bool,
     past: Past,
+    standing: Standing,
     /// The last read was pending: its waker will be woken.
     is_listening: bool,
 }
@@ -39,8 +41,15 @@ pub(crate) enum Left {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Idle<S> {
     /// A connection from `address`, on its way into `room`.
-    pub(crate) fn new(stream: S, address: &str, room: &Room) -> Self {
-        Self { stream, member: room.seat(address), is_inside: false, past: Past::default(), is_listening: false }
+    pub(crate) fn new(stream: S, address: &str, standing: Standing, room: &Room) -> Self {
+        Self {
+            stream,
+            member: room.seat(address),
+            is_inside: false,
+            past: Past::default(),
+            standing,
+            is_listening: false,
+        }
     }
 
     /// The short way of a member that was woken only for what others said: one write, and back to where it was parked. So it
@@ -91,10 +100,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Idle<S> {
 
     /// The drive that it was, to do what is `left`.
     pub(crate) fn unfold(self, left: &Left) -> Drive<S> {
-        let Self { stream, member, is_inside, past, is_listening } = self;
+        let Self { stream, member, is_inside, past, standing, is_listening } = self;
         let room = member.room();
         let session = Session::new(room.wire(), room.limits(), past);
         let allowance = room.allowance();
+        let meter = match standing {
+            Standing::Stranger => room.limits().flood.map(Meter::new),
+            Standing::Trusted => None,
+        };
         let mut drive = Drive {
             stream,
             member,
@@ -111,6 +124,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Idle<S> {
             input: Input::Read,
             is_listening,
             line: LineClock::default(),
+            standing,
+            meter,
+            slowed_until: None,
             probe_at: None,
             timer: None,
         };
@@ -141,6 +157,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             input,
             is_listening: _,
             line,
+            standing: _,
+            meter,
+            slowed_until,
             probe_at,
             timer,
         } = self;
@@ -154,10 +173,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             && broken.is_none()
             && *input == Input::Read
             && line.is_clear()
+            && slowed_until.is_none()
             && probe_at.is_none()
             && timer.is_none()
             && session.is_idle()
             && allowance.is_clear()
+            // Last, as it may read a clock.
+            && meter.as_ref().is_none_or(|meter| meter.is_new() || meter.is_clear(now()))
     }
 
     /// Keeps what an idle connection needs.
@@ -167,6 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             is_inside: matches!(self.phase, Phase::Inside),
             past: self.session.past(),
             is_listening: self.is_listening,
+            standing: self.standing,
             stream: self.stream,
             member: self.member,
         }

@@ -8,7 +8,7 @@ use std::task::Waker;
 use tokio::time::{Instant, advance, timeout};
 
 use super::*;
-use crate::limits::{FOREVER, Limits};
+use crate::limits::{FOREVER, Flood, Limits, Rate};
 use crate::notice::Lang;
 use crate::room::{Room, Turn};
 use crate::session::Wire;
@@ -112,7 +112,7 @@ fn room() -> Room {
 }
 
 fn drive(room: &Room, who: &str) -> Drive<Stream> {
-    Idle::new(Stream::default(), who, room).unfold(&Left::All)
+    Idle::new(Stream::default(), who, Standing::Stranger, room).unfold(&Left::All)
 }
 
 fn context() -> Context<'static> {
@@ -237,6 +237,228 @@ async fn it_is_called_by_its_address_and_then_by_its_name() {
     assert_eq!(drive.who(), "bob");
 }
 
+// Floods.
+
+const FLOOD: Flood = Flood { lines: Rate { burst: 3, per_second: 10 }, bytes: Rate { burst: 1000, per_second: 100 } };
+
+/// As often as it takes until nothing more happens.
+fn settle(drive: &mut Drive<Stream>) {
+    for _ in 0..10 {
+        assert!(poll(drive).is_pending());
+    }
+}
+
+fn slowing() -> Limits {
+    Limits { line_deadline: LINE_DEADLINE, linger: LINGER, flood: Some(FLOOD), ..Limits::default() }
+}
+
+/// A stranger that has just said a line for which it pays for ten seconds.
+fn slowed(room: &Room) -> Drive<Stream> {
+    let mut drive = entered(room, WHO);
+    let line = "x".repeat(2000);
+    send(&mut drive, format!("{line}\n").as_bytes());
+    settle(&mut drive);
+    assert_eq!(written(&mut drive), format!("{WHO}: {line}\n"));
+    drive
+}
+
+/// 2,001 bytes are used, and 999 would be open again.
+const SLOWED_FOR: Duration = Duration::from_millis(10_020);
+
+#[tokio::test(start_paused = true)]
+async fn stranger_says_its_burst_at_once_and_then_goes_at_its_pace() {
+    let mut drive = entered(&room_with(slowing()), WHO);
+    send(&mut drive, b"1\n2\n3\n4\n5\n");
+    settle(&mut drive);
+    assert_eq!(written(&mut drive), "10.0.0.1:1: 1\n10.0.0.1:1: 2\n10.0.0.1:1: 3\n");
+    for expected in ["10.0.0.1:1: 4\n", "10.0.0.1:1: 5\n"] {
+        advance(Duration::from_millis(99)).await;
+        settle(&mut drive);
+        assert_eq!(written(&mut drive), "");
+        advance(Duration::from_millis(1)).await;
+        settle(&mut drive);
+        assert_eq!(written(&mut drive), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn trusted_peer_is_not_slowed() {
+    let room = room_with(slowing());
+    let mut drive = Idle::new(Stream::default(), WHO, Standing::Trusted, &room).unfold(&Left::All);
+    send(&mut drive, &b"hi\n".repeat(1000));
+    settle(&mut drive);
+    assert_eq!(written(&mut drive).lines().count(), 1 + 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_that_is_sent_counts() {
+    for line in [&b"hi\n"[..], b"\n", b"/who\n", b"/nope\n", b"/name a b\n", b"/name bob\n", b"it is too long\n"] {
+        let mut drive = entered(&room_with(Limits { line_bytes_max: 10, ..slowing() }), WHO);
+        send(&mut drive, &line.repeat(5));
+        settle(&mut drive);
+        assert_eq!(drive.session.held_bytes() + drive.stream.sent.len(), 2 * line.len(), "{line:?}");
+        assert_eq!(drive.slowed_until, Some(now() + Duration::from_millis(100)), "{line:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_a_byte_order_mark_costs_a_stranger_nothing() {
+    let mut drive = entered(&room_with(slowing()), WHO);
+    for byte in [b"\xEF", b"\xBB", b"h", b"\n"] {
+        send(&mut drive, byte);
+        settle(&mut drive);
+    }
+    assert_eq!(written(&mut drive), "10.0.0.1:1: \u{FFFD}h\n");
+}
+
+/// A line that never ends is dropped as it comes, and that is paid for as well.
+#[tokio::test(start_paused = true)]
+async fn bytes_of_a_refused_line_count_as_they_come() {
+    let mut drive = entered(&room_with(Limits { line_bytes_max: 10, ..slowing() }), WHO);
+    send(&mut drive, &[b'x'; 100_000]);
+    for second in 0..20 {
+        settle(&mut drive);
+        let read_bytes = 100_000 - drive.stream.sent.len();
+        // What is read when it opens, and once more to find that it has closed.
+        assert!(read_bytes <= 1000 + 100 * second + 2 * INPUT_BYTES_FREE, "{read_bytes} after {second} s");
+        advance(Duration::from_secs(1)).await;
+    }
+}
+
+/// Law 7: slowed strangers, however many, leave the memory for long lines to others.
+#[tokio::test(start_paused = true)]
+async fn slowed_stranger_holds_little_more_than_its_own() {
+    let room = room_with(slowing());
+    let mut drive = entered(&room, WHO);
+    send(&mut drive, &b"\n".repeat(100_000));
+    settle(&mut drive);
+    assert!(room.tally().partial_bytes <= INPUT_BYTES_FREE / 4, "{}", room.tally().partial_bytes);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slowed_stranger_reads_what_others_say() {
+    let room = room_with(slowing());
+    let mut drive = slowed(&room);
+    send(&mut drive, b"waits\n");
+    let mut other = entered(&room, "other");
+    send(&mut other, b"hi\n");
+    settle(&mut other);
+    settle(&mut drive);
+    assert_eq!(written(&mut drive), "other joined\nother: hi\n");
+}
+
+/// It would hold up those behind it.
+#[tokio::test(start_paused = true)]
+async fn slowed_stranger_has_no_place_in_the_queue_for_a_turn() {
+    let room = room_with(slowing());
+    let mut drive = slowed(&room);
+    let _turns = all_turns(&room);
+    send(&mut drive, b"waits\n");
+    settle(&mut drive);
+    assert_eq!(room.tally().senders_parked, 0);
+    advance(SLOWED_FOR).await;
+    settle(&mut drive);
+    assert_eq!(room.tally().senders_parked, 1, "now it has its turn to wait for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn end_of_input_behind_a_flood_comes_when_all_is_said() {
+    let room = room_with(slowing());
+    let mut witness = entered(&room, "witness");
+    let mut drive = entered(&room, WHO);
+    send(&mut drive, b"1\n2\n3\n4\nlast");
+    drive.stream.has_ended = true;
+    let (end, time) = end(&mut drive).await;
+    assert!(matches!(end, End::Left));
+    assert_eq!(time, Duration::from_millis(200), "and the departure does not wait");
+    settle(&mut witness);
+    let said = ["1", "2", "3", "4", "last"].map(|text| format!("{WHO}: {text}\n")).concat();
+    assert_eq!(written(&mut witness), format!("{WHO} joined\n{said}{WHO} left\n"));
+}
+
+/// Law 9: a departure never waits.
+#[tokio::test(start_paused = true)]
+async fn slowed_stranger_goes_at_once_when_nothing_is_left_to_be_said() {
+    for (input, has_ended, expected) in [(&b"/quit\n"[..], false, LINGER), (b"", true, Duration::ZERO)] {
+        let mut drive = slowed(&room_with(slowing()));
+        send(&mut drive, input);
+        drive.stream.has_ended = has_ended;
+        let (end, time) = end(&mut drive).await;
+        assert!(matches!(end, End::Left));
+        assert_eq!(time, expected, "{input:?}");
+    }
+}
+
+/// Law 8.
+#[tokio::test(start_paused = true)]
+async fn broken_connection_is_noticed_while_it_is_slowed() {
+    let room = room_with(slowing());
+    let mut drive = slowed(&room);
+    let before = room.tally().said_bytes;
+    send(&mut drive, b"hi\n");
+    settle(&mut drive);
+    drive.stream.broken = Some(io::ErrorKind::ConnectionReset);
+    let (end, time) = end(&mut drive).await;
+    assert!(matches!(end, End::Lost(error) if error.kind() == io::ErrorKind::ConnectionReset));
+    assert_eq!(time, PROBE);
+    assert_eq!(room.tally().said_bytes, before);
+}
+
+/// A message that does not wait for an answer is a message, however long.
+#[tokio::test(start_paused = true)]
+async fn what_came_before_the_connection_broke_is_said_in_its_time() {
+    let room = room_with(slowing());
+    let mut drive = slowed(&room);
+    let before = room.tally().said_bytes;
+    send(&mut drive, b"hi\nlast");
+    drive.stream.has_ended = true;
+    drive.stream.broken = Some(io::ErrorKind::BrokenPipe);
+    let mut other = entered(&room, "other");
+    send(&mut other, b"it is written to\n");
+    settle(&mut other);
+    assert!(matches!(end(&mut drive).await.0, End::Left));
+    let said_bytes = ["other joined\n", "other: it is written to\n", "10.0.0.1:1: hi\n", "10.0.0.1:1: last\n"].concat();
+    let said_bytes = (said_bytes + "10.0.0.1:1 left\n").len() as u64;
+    assert_eq!(room.tally().said_bytes - before, said_bytes);
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_that_ends_takes_a_slowed_stranger_with_it() {
+    let room = room_with(slowing());
+    let mut drive = slowed(&room);
+    send(&mut drive, b"waits\n");
+    settle(&mut drive);
+    room.close();
+    let (end, time) = end(&mut drive).await;
+    assert!(matches!(end, End::Shutdown));
+    assert_eq!(time, LINGER);
+    assert_eq!(written(&mut drive), "-- server is stopping\n");
+}
+
+/// A timer that has fired is not set again while something told is unsent: then it is not read for that reason.
+#[tokio::test(start_paused = true)]
+async fn nothing_spins_while_a_slowed_stranger_takes_nothing() {
+    let mut drive = slowed(&room_with(Limits { stall: LINE_DEADLINE, ..slowing() }));
+    send(&mut drive, b"waits\n");
+    settle(&mut drive);
+    drive.stream.takes = 0;
+    // As when it is let go amid a line.
+    drive.told.bytes.extend(b"the rest of a line\n");
+    let (end, time) = end(&mut drive).await;
+    assert!(matches!(end, End::Stalled));
+    assert_eq!(time, LINE_DEADLINE);
+}
+
+/// We do not read meanwhile.
+#[tokio::test(start_paused = true)]
+async fn line_is_not_charged_for_time_in_which_its_sender_is_slowed() {
+    let mut drive = slowed(&room_with(Limits { linger: Duration::ZERO, ..slowing() }));
+    send(&mut drive, b"abc");
+    let (end, time) = end(&mut drive).await;
+    assert!(matches!(end, End::LineDeadline));
+    assert_eq!(time, SLOWED_FOR + LINE_DEADLINE);
+}
+
 // What is told.
 
 #[tokio::test(start_paused = true)]
@@ -356,7 +578,7 @@ async fn idle_reader_takes_what_others_say_and_reads_nothing() {
 async fn short_way_is_for_members_who_listen_and_have_said_nothing() {
     let room = room();
     let mut other = member(&room, "other");
-    let mut newcomer = Idle::new(Stream::default(), "newcomer", &room);
+    let mut newcomer = Idle::new(Stream::default(), "newcomer", Standing::Stranger, &room);
     assert!(matches!(poll_short(&mut newcomer), (Some(Left::All), written) if written.is_empty()), "not entered");
     let mut drive = entered(&room, WHO);
     send(&mut drive, &b"x\n".repeat(ROUNDS_PER_POLL));
