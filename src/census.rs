@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::PoisonError;
+use std::time::Instant;
 
-use crate::limits::Limits;
+use crate::callers::Callers;
+use crate::limits::{Limits, PREFIXES_MAX};
 use crate::notice::Notice;
 use crate::sync::{Arc, Mutex};
 
@@ -14,11 +16,19 @@ pub(crate) struct Census {
     counts: Mutex<Counts>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
     connections: usize,
+    /// Strangers who came lately. Empty when it is nobody's concern how fast they come.
+    callers: Callers,
     /// By prefix; never iterated. Empty when nobody is limited so.
     by_prefix: HashMap<IpAddr, usize>,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self { connections: 0, callers: Callers::new(PREFIXES_MAX), by_prefix: HashMap::new() }
+    }
 }
 
 /// One connection's place, given back when it is dropped.
@@ -30,15 +40,27 @@ pub(crate) struct Admission {
 }
 
 impl Census {
-    /// Counts a connection from `ip` in `census`.
+    /// Counts a connection from `ip` in `census`, as of `now`. That one came is counted also if there is no place for it.
     ///
     /// # Errors
     ///
     /// The notice that refuses it.
-    pub(crate) fn admit(census: &Arc<Self>, ip: IpAddr, limits: &Limits) -> Result<Admission, Notice<'static>> {
-        let prefix = (limits.per_ip_max != usize::MAX).then(|| prefix(ip));
+    pub(crate) fn admit(
+        census: &Arc<Self>,
+        ip: IpAddr,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<Admission, Notice<'static>> {
+        let rate = limits.connect_rate.filter(|_| !limits.trusts(ip));
+        let from = prefix(ip);
+        let prefix = (limits.per_ip_max != usize::MAX).then_some(from);
         // Poisoned or not, counts stay counts: nothing in here can panic between two of them.
         let mut counts = census.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(rate) = rate
+            && !counts.callers.may_come(from, rate, now)
+        {
+            return Err(Notice::AddressHasty { per_second: rate.per_second });
+        }
         if counts.connections >= limits.connections_max {
             return Err(Notice::ServerFull { connections_max: limits.connections_max });
         }
@@ -85,7 +107,10 @@ fn prefix(ip: IpAddr) -> IpAddr {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::limits::Rate;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().expect("an address")
@@ -95,10 +120,10 @@ mod tests {
     fn a_place_given_back_is_free_again() {
         let limits = Limits { connections_max: 1, ..Limits::default() };
         let census = Arc::new(Census::default());
-        let first = Census::admit(&census, ip("10.0.0.1"), &limits).expect("the first comes in");
-        assert!(Census::admit(&census, ip("10.0.0.2"), &limits).is_err());
+        let first = Census::admit(&census, ip("10.0.0.1"), &limits, Instant::now()).expect("the first comes in");
+        assert!(Census::admit(&census, ip("10.0.0.2"), &limits, Instant::now()).is_err());
         drop(first);
-        assert!(Census::admit(&census, ip("10.0.0.2"), &limits).is_ok());
+        assert!(Census::admit(&census, ip("10.0.0.2"), &limits, Instant::now()).is_ok());
     }
 
     #[test]
@@ -115,7 +140,7 @@ mod tests {
         ];
         let mut places = Vec::new();
         for (from, expected) in cases {
-            let place = Census::admit(&census, ip(from), &limits);
+            let place = Census::admit(&census, ip(from), &limits, Instant::now());
             assert_eq!(place.is_ok(), expected, "{from}");
             places.extend(place);
         }
@@ -128,22 +153,52 @@ mod tests {
         let census = Arc::new(Census::default());
         let none = Limits { connections_max: 0, per_ip_max: 1, ..Limits::default() };
         assert!(matches!(
-            Census::admit(&census, ip("10.0.0.1"), &none),
+            Census::admit(&census, ip("10.0.0.1"), &none, Instant::now()),
             Err(Notice::ServerFull { connections_max: 0 })
         ));
         let none_each = Limits { connections_max: 1, per_ip_max: 0, ..Limits::default() };
         assert!(matches!(
-            Census::admit(&census, ip("10.0.0.1"), &none_each),
+            Census::admit(&census, ip("10.0.0.1"), &none_each, Instant::now()),
             Err(Notice::AddressFull { per_ip_max: 0 })
         ));
         assert!(census.counts.lock().expect("whole").by_prefix.is_empty(), "nothing is left behind");
 
         let limits = Limits { connections_max: 2, per_ip_max: 1, ..Limits::default() };
-        let first = Census::admit(&census, ip("10.0.0.1"), &limits).expect("the first comes in");
-        assert!(Census::admit(&census, ip("10.0.0.1"), &limits).is_err());
-        let other = Census::admit(&census, ip("10.0.0.2"), &limits).expect("the refused one did not take this place");
-        assert!(matches!(Census::admit(&census, ip("10.0.0.3"), &limits), Err(Notice::ServerFull { .. })));
+        let first = Census::admit(&census, ip("10.0.0.1"), &limits, Instant::now()).expect("the first comes in");
+        assert!(Census::admit(&census, ip("10.0.0.1"), &limits, Instant::now()).is_err());
+        let other = Census::admit(&census, ip("10.0.0.2"), &limits, Instant::now())
+            .expect("the refused one did not take this place");
+        assert!(matches!(
+            Census::admit(&census, ip("10.0.0.3"), &limits, Instant::now()),
+            Err(Notice::ServerFull { .. })
+        ));
         drop((first, other));
         assert!(census.counts.lock().expect("whole").by_prefix.is_empty(), "nothing is left behind");
+    }
+
+    #[test]
+    fn strangers_come_from_each_address_at_their_rate_and_the_trusted_as_they_like() {
+        let rate = Rate { burst: 2, per_second: 4 };
+        let limits = Limits { connect_rate: Some(rate), connections_max: 6, ..Limits::default() };
+        let (census, start) = (Arc::new(Census::default()), Instant::now());
+        let hasty = Some(Notice::AddressHasty { per_second: 4 });
+        let full = Some(Notice::ServerFull { connections_max: 6 });
+        let mut places = Vec::new();
+        for (ms, from, refusal) in [
+            (0, "2001:db8::1", None),
+            (0, "2001:db8::2", None),
+            (0, "2001:db8::3", hasty),
+            (0, "10.0.0.1", None),
+            (0, "127.0.0.1", None),
+            (0, "::ffff:127.0.0.1", None),
+            (0, "127.0.0.1", None),
+            (249, "2001:db8::1", hasty),
+            (250, "2001:db8::1", full),
+            (250, "2001:db8::1", hasty),
+        ] {
+            let place = Census::admit(&census, ip(from), &limits, start + Duration::from_millis(ms));
+            assert_eq!(place.as_ref().err().copied(), refusal, "{from} after {ms} ms");
+            places.extend(place);
+        }
     }
 }

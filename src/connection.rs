@@ -97,6 +97,7 @@ mod tests {
     use std::time::Duration;
 
     use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+    use tokio::time::Instant;
 
     use super::*;
     use crate::census::Census;
@@ -140,7 +141,8 @@ mod tests {
         fn new(limits: Limits, stream_bytes: usize) -> Self {
             let wire = Wire { lang: Lang::En, ..Wire::default() };
             let room = Room::new(limits, wire).expect("limits that work");
-            let admission = Census::admit(&Arc::default(), [10, 0, 0, 1].into(), room.limits());
+            let admission =
+                Census::admit(&Arc::default(), [10, 0, 0, 1].into(), room.limits(), Instant::now().into_std());
             let admission = admission.expect("nobody else is there");
             let (stream, peer) = tokio::io::duplex(stream_bytes);
             let connection = Connection::new(stream, "10.0.0.1:1", Standing::Stranger, &room, admission);

@@ -37,6 +37,7 @@ pub mod room;
 pub mod server;
 
 mod budget;
+mod callers;
 mod census;
 mod command;
 mod connection;

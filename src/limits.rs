@@ -54,6 +54,13 @@ pub(crate) const PRESENT_PER_SLICE: usize = 16;
 /// More than the server's own words in a line of the room take: ` is now `, ` 改名 `, a line feed.
 const NOTICE_WORDS_BYTES: usize = 16;
 
+/// Prefixes of which it is remembered that somebody came from there lately. With more, those are forgotten that would be first
+/// anyway: at the default rate that takes 8,192 strangers a second, each from a prefix of its own.
+pub const PREFIXES_MAX: usize = 4096;
+
+/// What one of them takes: an entry in each of two trees whose nodes may be half empty.
+const PREFIX_BYTES: usize = 256;
+
 /// What the process may hold of the room besides lines: the open segment's spare capacity and its pieces' headers.
 const LOG_SPARE_BYTES: usize = 256 * 1024;
 
@@ -85,6 +92,10 @@ impl Default for Flood {
         Self { lines: Rate { burst: 256, per_second: 10 }, bytes: Rate { burst: 256 * 1024, per_second: 64 * 1024 } }
     }
 }
+
+/// How fast connections may come from one IPv4 address or one IPv6 /64, where that is limited: 20 at once, as a household that is
+/// back behind its router, and 2 a second.
+pub const CONNECT_RATE_DEFAULT: Rate = Rate { burst: 20, per_second: 2 };
 
 /// Every number of a room and of the server around it.
 ///
@@ -124,7 +135,10 @@ pub struct Limits {
     /// How fast a stranger may speak before it is slowed. Default: `None`, as fast as it likes, since not every embedder has strangers; `serve` takes
     /// [`Flood::default`]. One who is slowed costs a timer and holds little more than [`INPUT_BYTES_FREE`]; nobody waits for it.
     pub flood: Option<Flood>,
-    /// Who is no stranger: [`flood`](Self::flood) is not for them. Default: loopback.
+    /// How fast strangers may connect from one IPv4 address or one IPv6 /64; more are refused with one line. Default: `None`, no
+    /// limit; `serve` takes [`CONNECT_RATE_DEFAULT`].
+    pub connect_rate: Option<Rate>,
+    /// Who is no stranger: neither [`flood`](Self::flood) nor [`connect_rate`](Self::connect_rate) is for them. Default: loopback.
     /// An IPv4-mapped address is taken as IPv4.
     pub trusted: Vec<IpNet>,
     /// Bytes that all connections together may hold of partial lines, of input not said yet and of the rests of torn lines,
@@ -158,6 +172,7 @@ impl Default for Limits {
             connections_max: usize::MAX,
             per_ip_max: usize::MAX,
             flood: None,
+            connect_rate: None,
             trusted: vec![LOOPBACK_IPV4.into(), LOOPBACK_IPV6.into()],
             partial_bytes_total: 16 * 1024 * 1024,
         }
@@ -219,7 +234,7 @@ impl Limits {
             return Err(Error::BacklogSmall { backlog_bytes: self.backlog_bytes, least_bytes });
         }
         let of_flood = self.flood.iter().flat_map(|flood| [flood.lines, flood.bytes]);
-        for Rate { burst, per_second } in of_flood {
+        for Rate { burst, per_second } in of_flood.chain(self.connect_rate) {
             if burst == 0 || per_second == 0 {
                 return Err(Error::Rate { burst, per_second });
             }
@@ -266,7 +281,8 @@ impl Limits {
         // in a vector that grows by doubling.
         let turns = threads * (READ_BYTES + 2 * self.turn_bytes());
         let each = connections.saturating_mul(CONNECTION_BYTES + INPUT_BYTES_FREE);
-        let fixed = [lines, spare, turns, self.partial_bytes_total];
+        let prefixes = if self.connect_rate.is_some() { PREFIXES_MAX * PREFIX_BYTES } else { 0 };
+        let fixed = [lines, spare, turns, self.partial_bytes_total, prefixes];
         fixed.into_iter().fold(each, usize::saturating_add)
     }
 }
@@ -292,9 +308,12 @@ mod tests {
         assert_eq!(limits.line_stored_bytes_max(), 196_707);
         assert_eq!((limits.segment_bytes(), limits.turn_lines_bytes(), limits.turn_bytes()), (65_536, 65_536, 262_451));
         assert_eq!(limits.memory_bytes_max(1_000, 2), 31_058_635);
+        let limits = Limits { connect_rate: Some(CONNECT_RATE_DEFAULT), ..limits };
+        assert_eq!(limits.memory_bytes_max(1_000, 2), 31_058_635 + 1_048_576);
         let Flood { lines, bytes } = Flood::default();
         assert_eq!((lines.burst, lines.per_second), (256, 10));
         assert_eq!((bytes.burst, bytes.per_second), (262_144, 65_536));
+        assert_eq!((CONNECT_RATE_DEFAULT.burst, CONNECT_RATE_DEFAULT.per_second), (20, 2));
     }
 
     #[test]
@@ -307,10 +326,11 @@ mod tests {
             for flood in [Flood { lines: rate, ..flood }, Flood { bytes: rate, ..flood }] {
                 assert_eq!(Limits { flood: Some(flood), ..Limits::default() }.check(), error(rate));
             }
+            assert_eq!(Limits { connect_rate: Some(rate), ..Limits::default() }.check(), error(rate));
         }
         let least = Rate { burst: 1, per_second: 1 };
         let flood = Some(Flood { lines: least, bytes: least });
-        assert_eq!(Limits { flood, ..Limits::default() }.check(), Ok(()));
+        assert_eq!(Limits { flood, connect_rate: Some(least), ..Limits::default() }.check(), Ok(()));
     }
 
     #[test]

@@ -111,6 +111,11 @@ pub enum Notice<'a> {
         /// How many there may be.
         per_ip_max: usize,
     },
+    /// Connections came too fast from its address: it is not let in.
+    AddressHasty {
+        /// How many may come for long.
+        per_second: u32,
+    },
     /// The server is stopping: we close.
     Stopping,
 }
@@ -148,6 +153,9 @@ impl Notice<'_> {
             Self::Tls => "这个端口不用 TLS：连接关闭".to_owned(),
             Self::ServerFull { connections_max } => format!("服务器已满：最多 {connections_max} 个连接，请稍后再来"),
             Self::AddressFull { per_ip_max } => format!("来自你的地址的连接太多：最多 {per_ip_max} 个"),
+            Self::AddressHasty { per_second } => {
+                format!("连接得太频繁：每个地址每秒最多 {per_second} 次，请稍后再来")
+            }
             Self::Stopping => "服务器即将停止".to_owned(),
         };
         append_line(out, ["-- ", &text]);
@@ -183,6 +191,9 @@ impl Notice<'_> {
                 format!("server full: at most {connections_max} connections, try again later")
             }
             Self::AddressFull { per_ip_max } => format!("too many connections from your address: at most {per_ip_max}"),
+            Self::AddressHasty { per_second } => {
+                format!("connecting too fast: at most {per_second} a second from each address, try again later")
+            }
             Self::Stopping => "server is stopping".to_owned(),
         };
         append_line(out, ["-- ", &text]);
@@ -258,11 +269,12 @@ mod tests {
             Notice::Tls => "TLS handshake",
             Notice::ServerFull { .. } => "server full",
             Notice::AddressFull { .. } => "address full",
+            Notice::AddressHasty { .. } => "address hasty",
             Notice::Stopping => "stopping",
         }
     }
 
-    const NOTICES: [Notice<'static>; 25] = [
+    const NOTICES: [Notice<'static>; 26] = [
         Notice::Missed { lines: N as u64 },
         Notice::TooLong { line_bytes_max: N },
         Notice::Unspared,
@@ -287,6 +299,7 @@ mod tests {
         Notice::Tls,
         Notice::ServerFull { connections_max: N },
         Notice::AddressFull { per_ip_max: N },
+        Notice::AddressHasty { per_second: N as u32 },
         Notice::Stopping,
     ];
 

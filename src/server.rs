@@ -261,7 +261,7 @@ impl<L: Listener> Accepting<L> {
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         let limits = self.room.limits();
         let standing = if limits.trusts(from.ip()) { Standing::Trusted } else { Standing::Stranger };
-        match Census::admit(&self.census, from.ip(), limits) {
+        match Census::admit(&self.census, from.ip(), limits, Instant::now().into_std()) {
             Ok(admission) => {
                 let connection = Connection::new(stream, &from.to_string(), standing, &self.room, admission);
                 let connection = Box::new(connection);

@@ -17,7 +17,7 @@ use tokio::io::{
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use unisono::limits::{FOREVER, Flood};
+use unisono::limits::{FOREVER, Flood, Rate};
 use unisono::{Lang, Limits, Listener, Room, Wire, server};
 
 /// A stream in memory that panics when it reads a certain byte, counts how often it is asked to write, and takes no more
@@ -420,9 +420,10 @@ async fn flood_comes_at_its_pace_whole_and_in_order_and_delays_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn trusted_peers_are_not_slowed() {
+async fn trusted_peers_are_neither_slowed_nor_refused() {
     let trusted = vec!["10.0.0.2/32".parse().expect("a prefix")];
-    let server = Server::start(Limits { trusted, ..slowing() });
+    let connect_rate = Some(Rate { burst: 1, per_second: 1 });
+    let server = Server::start(Limits { trusted, connect_rate, ..slowing() });
     let mut members = Vec::new();
     for port in 1..=10 {
         let mut member = server.connect_from(2, 1 << 20, usize::MAX);
@@ -455,6 +456,23 @@ async fn end_of_input_behind_a_flood_loses_nothing() {
     let said: String = (0..300).map(|line| format!("10.0.0.1:1: {line:060}\n")).collect();
     assert_eq!(member.rest().await, said);
     assert_eq!(began.elapsed(), Duration::from_millis(4_400), "44 lines at 10 a second");
+    server.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_that_come_too_fast_are_told_so_in_one_line() {
+    let server = Server::start(Limits { connect_rate: Some(Rate { burst: 2, per_second: 4 }), ..Limits::default() });
+    let mut first = server.connect(1 << 16);
+    first.expect("Welcome 10.0.0.1:1\n").await;
+    let mut second = server.connect(1 << 16);
+    second.expect("Welcome 10.0.0.1:2\n").await;
+    let refusal = "-- connecting too fast: at most 4 a second from each address, try again later\n";
+    assert_eq!(server.connect(1 << 16).rest().await, refusal);
+    server.connect_from(2, 1 << 16, usize::MAX).expect("Welcome 10.0.0.2:4\n").await;
+    tokio::time::sleep(Duration::from_millis(249)).await;
+    assert_eq!(server.connect(1 << 16).rest().await, refusal);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    server.connect(1 << 16).expect("Welcome 10.0.0.1:6\n").await;
     server.end().await;
 }
 

@@ -233,6 +233,12 @@ const NOTICES: &[(Told, bool, &str, &str)] = &[
         "server full: at most # connections, try again later",
     ),
     (Told::NotLetIn, true, "来自你的地址的连接太多：最多 # 个", "too many connections from your address: at most #"),
+    (
+        Told::NotLetIn,
+        true,
+        "连接得太频繁：每个地址每秒最多 # 次，请稍后再来",
+        "connecting too fast: at most # a second from each address, try again later",
+    ),
     (Told::Other, true, "这行太长，没有发出：一行最多 # 字节", "line too long, not said: at most # bytes"),
     (Told::Other, false, "没有这个命令：*", "no such command: *"),
     (
