@@ -3,14 +3,14 @@
 //! Every option can be given by the environment, too. A bad one ends the process with exit code 2 and a message that names
 //! the option and what would be right; the numbers are checked together as well, so `serve` fails before it has begun.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use unisono::{
     Lang, Limits, Wire,
     client::{Options, Sending},
-    limits::{FOREVER, SEND_BUFFER_BYTES},
+    limits::{FOREVER, Flood, IpNet, Ipv4Net, Rate, SEND_BUFFER_BYTES},
     name::Name,
 };
 
@@ -74,6 +74,8 @@ UNISONO_RECEIVE_ONLY=true; the command line wins.";
 const SERVE_HELP: &str = "\
 SIZE is a number of bytes, or one with a unit: 64KiB, 4MiB.
 TIME is a number with a unit: 500ms, 30s, 5min; or `forever`; or 0 where that makes sense.
+RATE is how many at once and how many a second from then on: 20+2/s.
+CIDR is an address and the length of a prefix: 10.0.0.0/8, fd00::/8; or one address: 192.0.2.7.
 
 Every option can also be set as an environment variable, for example UNISONO_LINE_MAX=4KiB, \
 UNISONO_PLAIN=true, UNISONO_LISTEN=127.0.0.1:8000,[::1]:8000; the command line wins.
@@ -142,6 +144,18 @@ struct ServeWords {
     /// Most at once from one IPv4 address or IPv6 /64 [default: no limit]
     #[arg(long, value_name = "N", value_parser = count, env = "UNISONO_MAX_PER_IP", hide_env = true)]
     max_per_ip: Option<usize>,
+    /// How fast a stranger may speak, in lines and in bytes, before it is slowed; or `off`
+    #[arg(long, value_name = "RATE,RATE", default_value = "256+10/s,256KiB+64KiB/s", value_parser = flood)]
+    #[arg(env = "UNISONO_FLOOD", hide_env = true)]
+    flood: Switch<Flood>,
+    /// How fast strangers may connect from one IPv4 address or IPv6 /64; or `off`
+    #[arg(long, value_name = "RATE", default_value = "20+2/s", value_parser = connect_rate)]
+    #[arg(env = "UNISONO_CONNECT_RATE", hide_env = true)]
+    connect_rate: Switch<Rate>,
+    /// Who is no stranger: CIDR,CIDR...; or `none`
+    #[arg(long, value_name = "CIDRS", default_value = "127.0.0.0/8,::1", value_parser = trusted)]
+    #[arg(env = "UNISONO_TRUSTED", hide_env = true)]
+    trusted: Prefixes,
     /// How long the flush at the end may take
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time)]
     #[arg(env = "UNISONO_GRACE", hide_env = true)]
@@ -163,6 +177,26 @@ struct ConnectWords {
     #[arg(long, value_parser = BoolishValueParser::new(), env = "UNISONO_RECEIVE_ONLY", hide_env = true)]
     receive_only: bool,
 }
+
+/// A limit that can be turned off.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Switch<T> {
+    Off,
+    At(T),
+}
+
+impl<T> From<Switch<T>> for Option<T> {
+    fn from(switch: Switch<T>) -> Self {
+        match switch {
+            Switch::Off => None,
+            Switch::At(limit) => Some(limit),
+        }
+    }
+}
+
+/// Where peers are.
+#[derive(Clone, Debug, PartialEq)]
+struct Prefixes(Vec<IpNet>);
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum LangWord {
@@ -197,6 +231,9 @@ fn serve(words: ServeWords) -> Result<Serve, Fault> {
         stall: words.stall,
         line_deadline: words.line_deadline,
         grace: words.grace,
+        flood: words.flood.into(),
+        connect_rate: words.connect_rate.into(),
+        trusted: words.trusted.0,
         ..Limits::default()
     };
     if let Some(connections) = words.max_per_ip {
@@ -320,6 +357,58 @@ fn count(text: &str) -> Result<usize, String> {
     }
 }
 
+fn flood(text: &str) -> Result<Switch<Flood>, String> {
+    const RIGHT: &str = "two rates are wanted, of lines and of bytes, as `256+10/s,256KiB+64KiB/s`, or `off`";
+    if text == "off" {
+        return Ok(Switch::Off);
+    }
+    let (lines, bytes) = text.split_once(',').ok_or(RIGHT)?;
+    let bytes_of = |text: &str| size(text).map_err(|message| format!("{message}; {RIGHT}"));
+    Ok(Switch::At(Flood {
+        lines: rate(lines, count).map_err(|message| format!("{message}; {RIGHT}"))?,
+        bytes: rate(bytes, bytes_of)?,
+    }))
+}
+
+fn connect_rate(text: &str) -> Result<Switch<Rate>, String> {
+    match text {
+        "off" => Ok(Switch::Off),
+        _ => rate(text, count).map(Switch::At).map_err(|message| format!("{message}; or `off`")),
+    }
+}
+
+/// So many at once and so many a second: `20+2/s`.
+fn rate(text: &str, number: impl Fn(&str) -> Result<usize, String>) -> Result<Rate, String> {
+    let halves = text.strip_suffix("/s").and_then(|text| text.split_once('+'));
+    let (burst, per_second) = halves.ok_or("a rate is how many at once and how many a second, as `20+2/s`")?;
+    let number = |text| u32::try_from(number(text)?).map_err(|_| format!("a rate has numbers below 2^32, not {text}"));
+    Ok(Rate { burst: number(burst)?, per_second: number(per_second)? })
+}
+
+fn trusted(text: &str) -> Result<Prefixes, String> {
+    match text {
+        "none" => Ok(Prefixes(Vec::new())),
+        _ => text.split(',').map(prefix).collect::<Result<_, _>>().map(Prefixes),
+    }
+}
+
+/// An address, or all that begin as it does. IPv4 in IPv6 is IPv4, as peers are.
+fn prefix(text: &str) -> Result<IpNet, String> {
+    let wrong = || format!("`{text}` is no address, as `192.0.2.7`, and no prefix, as `10.0.0.0/8` or `fd00::/8`");
+    let prefix = match text.parse::<IpNet>() {
+        Ok(prefix) => prefix,
+        Err(_) => text.parse::<IpAddr>().map_err(|_| wrong())?.into(),
+    };
+    // Whoever wrote it meant another address, or another length.
+    if prefix.addr() != prefix.network() {
+        return Err(format!("`{text}` has bits beyond its length: `{}` begins so", prefix.trunc()));
+    }
+    let IpNet::V6(mapped) = prefix else { return Ok(prefix) };
+    let Some(ipv4) = mapped.addr().to_ipv4_mapped() else { return Ok(prefix) };
+    let bits = mapped.prefix_len().checked_sub(96).ok_or_else(wrong)?;
+    Ipv4Net::new(ipv4, bits).map(IpNet::V4).map_err(|_| wrong())
+}
+
 /// A name that could be valid; whether it is free only the server knows.
 fn name(text: &str) -> Result<String, String> {
     match Name::parse(text.as_bytes()) {
@@ -331,6 +420,7 @@ fn name(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use unisono::limits::CONNECT_RATE_DEFAULT;
 
     use super::*;
 
@@ -375,7 +465,12 @@ mod tests {
         let expected = Serve {
             listen: vec![address("127.0.0.1:8000")],
             wire: Wire::default(),
-            limits: Limits::default(),
+            // The library leaves open whether there are strangers.
+            limits: Limits {
+                flood: Some(Flood::default()),
+                connect_rate: Some(CONNECT_RATE_DEFAULT),
+                ..Limits::default()
+            },
             connections_max: None,
         };
         assert_eq!(serve(""), expected);
@@ -401,7 +496,8 @@ mod tests {
     fn options_reach_the_limits() {
         let asked = serve(
             "--lang en --plain --raw --line-max 1KiB --backlog 1MiB --patience 0 --stall forever --line-deadline 1m \
-             --max-connections 7 --max-per-ip 3 --grace 500ms --listen [::1]:1 --listen a.example:2,3.3.3.3:3",
+             --max-connections 7 --max-per-ip 3 --grace 500ms --listen [::1]:1 --listen a.example:2,3.3.3.3:3 \
+             --flood 5+1/s,1KiB+512/s --connect-rate 3+1/s --trusted 10.0.0.0/8,fd00::/8,::ffff:192.0.2.7",
         );
         assert_eq!(asked.listen, [address("[::1]:1"), address("a.example:2"), address("3.3.3.3:3")]);
         assert_eq!(asked.wire, Wire { lang: Lang::En, plain: true, raw: true });
@@ -414,8 +510,17 @@ mod tests {
             line_deadline: Duration::from_secs(60),
             grace: Duration::from_millis(500),
             per_ip_max: 3,
+            flood: Some(Flood {
+                lines: Rate { burst: 5, per_second: 1 },
+                bytes: Rate { burst: 1024, per_second: 512 },
+            }),
+            connect_rate: Some(Rate { burst: 3, per_second: 1 }),
+            trusted: ["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"].map(|prefix| prefix.parse().unwrap()).to_vec(),
             ..Limits::default()
         };
+        assert_eq!(asked.limits, expected);
+        let asked = serve("--flood off --connect-rate off --trusted none");
+        let expected = Limits { flood: None, connect_rate: None, trusted: Vec::new(), ..Limits::default() };
         assert_eq!(asked.limits, expected);
     }
 
@@ -437,6 +542,17 @@ mod tests {
         check_refused("unisono serve --stall 0", &["--stall", "`forever`"]);
         check_refused("unisono serve --max-per-ip 0", &["--max-per-ip", "at least 1"]);
         check_refused("unisono serve --max-connections many", &["--max-connections", "whole number"]);
+        check_refused("unisono serve --flood 10/s", &["--flood", "10/s", "`256+10/s,256KiB+64KiB/s`", "`off`"]);
+        check_refused("unisono serve --flood 9+0/s,1+1/s", &["--flood", "at least 1"]);
+        check_refused("unisono serve --flood 9+1/s,1KX+1/s", &["--flood", "`64KiB`"]);
+        check_refused("unisono serve --flood 9+1/s,4GiB+1/s", &["--flood", "4GiB", "2^32"]);
+        check_refused("unisono serve --connect-rate 5", &["--connect-rate", "`20+2/s`", "`off`"]);
+        check_refused("unisono serve --connect-rate 5+x/s", &["--connect-rate", "whole number"]);
+        check_refused("unisono serve --trusted lan", &["--trusted", "`lan`", "`10.0.0.0/8`"]);
+        check_refused("unisono serve --trusted 10.0.0.0/33", &["--trusted", "`10.0.0.0/33`"]);
+        check_refused("unisono serve --trusted 10.0.0.1/8", &["--trusted", "`10.0.0.0/8`"]);
+        check_refused("unisono serve --trusted 10.0.0.0/8,none", &["--trusted", "`none`"]);
+        check_refused("unisono serve --trusted ::ffff:0:0/80", &["--trusted", "::ffff:0:0/80"]);
         check_refused("unisono serve --lang fr", &["--lang", "zh", "en"]);
         check_refused("unisono connect --name a:b", &["--name", "a:b", "colon"]);
     }

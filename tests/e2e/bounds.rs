@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::client::Client;
+use crate::client::{Client, lines};
 use crate::process::{self, ANY_PORT, DEADLINE, Process, Server, take_turns};
 
 const MIB: u64 = 1024 * 1024;
@@ -76,6 +76,73 @@ fn max_per_ip_counts_each_address_for_itself() {
         let mut second = Client::dial_from(from, server.addr());
         second.expect_notice();
         second.expect_end();
+    }
+}
+
+#[test]
+fn connect_rate_refuses_strangers_with_one_line_and_nobody_who_is_trusted() {
+    let server = Server::start(&["--connect-rate", "2+1/s", "--trusted", "127.0.0.1"]);
+    let mut anna = server.join();
+    let stranger = IpAddr::from(Ipv4Addr::new(127, 0, 0, 2));
+    // One more may have come by the time that the last is refused.
+    let mut refused = 0;
+    for _ in 0..10 {
+        let mut client = Client::dial_from(stranger, server.addr());
+        if client.next_text().starts_with("-- ") {
+            refused += 1;
+            client.expect_end();
+        }
+    }
+    assert!(refused > 0, "ten came at once");
+    let mut trusted: Vec<Client> = (0..10).map(|_| server.join()).collect();
+    let last = trusted.pop().expect("there are some");
+    while anna.next_text() != format!("{} 上线", last.who()) {}
+}
+
+/// The clock is the machine's, so only what it cannot hasten is looked at: two seconds at the least for 20 lines more.
+#[test]
+fn flood_slows_strangers_loses_nothing_and_leaves_the_trusted_alone() {
+    let server = Server::start(&["--flood", "50+10/s,64KiB+64KiB/s", "--trusted", "127.0.0.1"]);
+    let mut anna = server.join();
+    let stranger = IpAddr::from(Ipv4Addr::new(127, 0, 0, 2));
+    let mut flooder = Client::dial_from(stranger, server.addr());
+    flooder.expect_welcome();
+    let who = flooder.who().to_owned();
+    anna.expect_arrival(&who);
+    let began = Instant::now();
+    flooder.send(&lines(0..70));
+    flooder.half_close();
+    for line in 0..50 {
+        anna.expect_said(&who, &line.to_string());
+    }
+    let texts: Vec<String> = (0..300).map(|line| format!("trusted {line}")).collect();
+    anna.send(&lines(&texts));
+    let mut others = 50;
+    for text in &texts {
+        loop {
+            let line = anna.next_text();
+            if line == format!("{}: {text}", anna.who()) {
+                break;
+            }
+            assert_eq!(line, format!("{who}: {others}"));
+            others += 1;
+        }
+    }
+    for line in others..70 {
+        anna.expect_said(&who, &line.to_string());
+    }
+    anna.expect_departure(&who);
+    assert!(began.elapsed() >= Duration::from_millis(1900), "20 lines at 10 a second, in {:?}", began.elapsed());
+}
+
+#[test]
+fn flood_off_slows_nobody() {
+    let server = Server::start(&["--flood", "off", "--trusted", "none"]);
+    let mut anna = server.join();
+    let texts: Vec<String> = (0..3000).map(|line| line.to_string()).collect();
+    anna.send(&lines(&texts));
+    for text in &texts {
+        anna.expect_echo(text);
     }
 }
 

@@ -32,6 +32,11 @@ fn bad_options_of_serve_are_named_and_exit_2() {
         ("--listen", "nowhere", "nowhere"),
         ("--max-connections", "few", "few"),
         ("--max-per-ip", "-3", "-3"),
+        ("--flood", "slow", "slow"),
+        ("--flood", "0+1/s,1+1/s", "at least 1"),
+        ("--connect-rate", "2/s", "20+2/s"),
+        ("--trusted", "everyone", "everyone"),
+        ("--trusted", "10.1.1.1/8", "10.0.0.0/8"),
         ("--frobnicate", "1", "frobnicate"),
     ] {
         check_refused(&["serve", "--listen", ANY_PORT, option, value], fault);
