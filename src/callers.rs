@@ -91,7 +91,7 @@ mod tests {
         assert!(callers.may_come(ip(1), RATE, start));
         assert!(callers.may_come(ip(2), RATE, start + Duration::from_millis(999)));
         assert_eq!(callers.len(), 2);
-        assert!(callers.may_come(ip(2), RATE, start + Duration::from_millis(1000)));
+        assert!(callers.may_come(ip(2), RATE, start + Duration::from_secs(1)));
         assert_eq!(callers.len(), 1, "two are given back in a second");
     }
 

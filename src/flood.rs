@@ -114,7 +114,10 @@ mod tests {
 
     const FLOOD: Flood = Flood { lines: Rate { burst: 4, per_second: 10 }, bytes: Rate { burst: 100, per_second: 50 } };
 
-    const NANOSECOND: Duration = Duration::from_nanos(1);
+    /// The last moment before `at`.
+    fn just_before(at: Instant) -> Instant {
+        at.checked_sub(Duration::from_nanos(1)).expect("nothing here happens at the first moment")
+    }
 
     fn after(start: Instant, ms: u64) -> Instant {
         start + Duration::from_millis(ms)
@@ -131,7 +134,7 @@ mod tests {
         for line in 1..=20 {
             let opens = after(start, 100 * line);
             assert_eq!(meter.opens_at(), Some(opens));
-            assert!(!meter.is_open(opens - NANOSECOND));
+            assert!(!meter.is_open(just_before(opens)));
             assert!(meter.is_open(opens));
             meter.on_heard(opens, 1, 1);
         }
@@ -155,7 +158,7 @@ mod tests {
         assert_eq!(meter.opens_at(), None);
         meter.on_heard(start, 1, 10);
         assert!(!meter.is_new());
-        assert!(!meter.is_clear(after(start, 200) - NANOSECOND), "the bytes take longer");
+        assert!(!meter.is_clear(just_before(after(start, 200))), "the bytes take longer");
         assert!(meter.is_clear(after(start, 200)));
     }
 
@@ -222,7 +225,7 @@ mod tests {
                 for (at, most) in [(bucket.opens_at(rate), most_held(rate)), (bucket.clears_at(rate), 0)] {
                     let at = at.expect("it was used");
                     prop_assert!(oracle.held(rate, at) <= most.into());
-                    prop_assert!(at == now || oracle.held(rate, at - NANOSECOND) > most.into());
+                    prop_assert!(at == now || oracle.held(rate, just_before(at)) > most.into());
                 }
             }
         }
@@ -277,7 +280,7 @@ mod tests {
                 let opens = meter.opens_at().expect("something was heard").max(now);
                 prop_assert!(meter.is_open(opens));
                 prop_assert_eq!(opens == now, meter.is_open(now));
-                prop_assert!(opens == now || !meter.is_open(opens - NANOSECOND));
+                prop_assert!(opens == now || !meter.is_open(just_before(opens)));
             }
         }
     }

@@ -299,7 +299,7 @@ mod tests {
         Notice::Tls,
         Notice::ServerFull { connections_max: N },
         Notice::AddressFull { per_ip_max: N },
-        Notice::AddressHasty { per_second: N as u32 },
+        Notice::AddressHasty { per_second: 7_654_321 },
         Notice::Stopping,
     ];
 

@@ -368,8 +368,9 @@ fn slowing() -> Limits {
     Limits { flood: Some(Flood::default()), ..Limits::default() }
 }
 
-fn numbered(lines: usize) -> String {
-    (0..lines).map(|line| format!("{line:060}\n")).collect()
+/// Lines by their numbers, each behind `who`.
+fn numbered(who: &str, lines: usize) -> String {
+    (0..lines).map(|line| [who, &format!("{line:060}\n")].concat()).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -378,7 +379,7 @@ async fn paste_of_200_lines_passes_at_once() {
     let mut member = server.connect(1 << 16);
     member.expect("Welcome 10.0.0.1:1\n").await;
     let began = Instant::now();
-    member.say(numbered(200).as_bytes()).await;
+    member.say(numbered("", 200).as_bytes()).await;
     for line in 0..200 {
         member.expect(&format!("10.0.0.1:1: {line:060}\n")).await;
     }
@@ -395,7 +396,7 @@ async fn flood_comes_at_its_pace_whole_and_in_order_and_delays_nobody() {
     let (_ears, mut mouth) = tokio::io::split(server.connect(1 << 20).0.into_inner());
     other.expect("10.0.0.1:2 joined\n").await;
     let began = Instant::now();
-    mouth.write_all(numbered(2000).as_bytes()).await.expect("the stream lives");
+    mouth.write_all(numbered("", 2000).as_bytes()).await.expect("the stream lives");
     let mut next = 0;
     for chat in 0..90 {
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -434,7 +435,7 @@ async fn trusted_peers_are_neither_slowed_nor_refused() {
     let mut last = members.pop().expect("there are ten");
     for round in 0..3 {
         // Between the rounds it idles.
-        last.say(numbered(2000).as_bytes()).await;
+        last.say(numbered("", 2000).as_bytes()).await;
         for line in 0..2000 {
             last.expect(&format!("10.0.0.2:10: {line:060}\n")).await;
         }
@@ -451,9 +452,9 @@ async fn end_of_input_behind_a_flood_loses_nothing() {
     let mut member = server.connect(1 << 20);
     member.expect("Welcome 10.0.0.1:1\n").await;
     let began = Instant::now();
-    member.say(numbered(300).as_bytes()).await;
+    member.say(numbered("", 300).as_bytes()).await;
     in_time(member.0.shutdown()).await.expect("the stream lives");
-    let said: String = (0..300).map(|line| format!("10.0.0.1:1: {line:060}\n")).collect();
+    let said: String = numbered("10.0.0.1:1: ", 300);
     assert_eq!(member.rest().await, said);
     assert_eq!(began.elapsed(), Duration::from_millis(4_400), "44 lines at 10 a second");
     server.end().await;

@@ -23,7 +23,6 @@ const POLLS_MAX: usize = 10_000;
 
 /// A connection in memory. It wakes nobody: who changes it polls.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own")]
 struct Stream {
     /// What the peer has sent, and was not read.
     sent: VecDeque<u8>,
@@ -315,7 +314,7 @@ async fn half_a_byte_order_mark_costs_a_stranger_nothing() {
 #[tokio::test(start_paused = true)]
 async fn bytes_of_a_refused_line_count_as_they_come() {
     let mut drive = entered(&room_with(Limits { line_bytes_max: 10, ..slowing() }), WHO);
-    send(&mut drive, &[b'x'; 100_000]);
+    send(&mut drive, &b"x".repeat(100_000));
     for second in 0..20 {
         settle(&mut drive);
         let read_bytes = 100_000 - drive.stream.sent.len();
