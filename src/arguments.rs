@@ -8,7 +8,7 @@ use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use unisono::{
-    Lang, Limits, Wire,
+    Lang, Limits, Who, Wire,
     client::{Options, Sending},
     limits::{FOREVER, Flood, IpNet, Ipv4Net, Rate, SEND_BUFFER_BYTES},
     name::Name,
@@ -112,6 +112,9 @@ struct ServeWords {
     /// The server's own language
     #[arg(long, default_value = "zh", env = "UNISONO_LANG", hide_env = true)]
     lang: LangWord,
+    /// What members are called until they take a name: their address, or guest-1, guest-2, ...
+    #[arg(long, default_value = "address", env = "UNISONO_WHO", hide_env = true)]
+    who: WhoWord,
     /// Lines and nothing else: no commands and no names
     #[arg(long, value_parser = BoolishValueParser::new(), env = "UNISONO_PLAIN", hide_env = true)]
     plain: bool,
@@ -204,6 +207,12 @@ enum LangWord {
     En,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum WhoWord {
+    Address,
+    Guest,
+}
+
 /// What is wrong with options that are right one by one.
 #[derive(Debug, PartialEq, thiserror::Error)]
 enum Fault {
@@ -244,9 +253,13 @@ fn serve(words: ServeWords) -> Result<Serve, Fault> {
         LangWord::Zh => Lang::Zh,
         LangWord::En => Lang::En,
     };
+    let who = match words.who {
+        WhoWord::Address => Who::Address,
+        WhoWord::Guest => Who::Guest,
+    };
     Ok(Serve {
         listen: words.listen,
-        wire: Wire { lang, plain: words.plain, raw: words.raw },
+        wire: Wire { lang, plain: words.plain, raw: words.raw, who },
         limits,
         connections_max: words.max_connections,
     })
@@ -495,12 +508,12 @@ mod tests {
     #[test]
     fn options_reach_the_limits() {
         let asked = serve(
-            "--lang en --plain --raw --line-max 1KiB --backlog 1MiB --patience 0 --stall forever --line-deadline 1m \
+            "--lang en --plain --raw --who guest --line-max 1KiB --backlog 1MiB --patience 0 --stall forever --line-deadline 1m \
              --max-connections 7 --max-per-ip 3 --grace 500ms --listen [::1]:1 --listen a.example:2,3.3.3.3:3 \
              --flood 5+1/s,1KiB+512/s --connect-rate 3+1/s --trusted 10.0.0.0/8,fd00::/8,::ffff:192.0.2.7",
         );
         assert_eq!(asked.listen, [address("[::1]:1"), address("a.example:2"), address("3.3.3.3:3")]);
-        assert_eq!(asked.wire, Wire { lang: Lang::En, plain: true, raw: true });
+        assert_eq!(asked.wire, Wire { lang: Lang::En, plain: true, raw: true, who: Who::Guest });
         assert_eq!(asked.connections_max, Some(7));
         let expected = Limits {
             line_bytes_max: 1024,
@@ -554,6 +567,7 @@ mod tests {
         check_refused("unisono serve --trusted 10.0.0.0/8,none", &["--trusted", "`none`"]);
         check_refused("unisono serve --trusted ::ffff:0:0/80", &["--trusted", "::ffff:0:0/80"]);
         check_refused("unisono serve --lang fr", &["--lang", "zh", "en"]);
+        check_refused("unisono serve --who me", &["--who", "address", "guest"]);
         check_refused("unisono connect --name a:b", &["--name", "a:b", "colon"]);
     }
 

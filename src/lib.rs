@@ -55,4 +55,4 @@ pub use limits::Limits;
 pub use listen::Listener;
 pub use notice::Lang;
 pub use room::Room;
-pub use session::Wire;
+pub use session::{Who, Wire};

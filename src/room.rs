@@ -16,13 +16,13 @@ use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
-use smol_str::SmolStr;
+use smol_str::{SmolStr, format_smolstr};
 
 use crate::budget::{Allowance, Budget};
 use crate::limits::{self, Limits};
 use crate::log::{Batch, Log, Position};
-use crate::name::Name;
-use crate::session::Wire;
+use crate::name::{GUEST, Name};
+use crate::session::{self, Wire};
 use crate::sync::{Arc, Mutex};
 use crate::wait::{Readers, Senders, Ticket, Wakes};
 
@@ -123,6 +123,8 @@ struct State {
     swept_until: Position,
     prompt_bytes: u64,
     is_open: bool,
+    /// How many numbers were given to guests.
+    guests: u64,
     members: usize,
     let_gos: u64,
     missed_lines: u64,
@@ -198,6 +200,7 @@ impl Room {
             swept_until: Position::default(),
             prompt_bytes: limits.prompt_bytes as u64,
             is_open: true,
+            guests: 0,
             members: 0,
             let_gos: 0,
             missed_lines: 0,
@@ -216,11 +219,20 @@ impl Room {
         self.shared.wire
     }
 
-    /// A place for a connection that has not entered yet; `who` is its address.
-    pub fn seat(&self, who: &str) -> Member {
-        let who = Who::from(who);
-        let seat = Seat { who: Who::clone(&who), name_keys: None, ticket: None, reader: None, is_member: false };
-        let key = self.shared.change(|state, _| state.seats.insert(seat));
+    /// A place for a connection that has not entered yet, from this address: the next guest, if addresses are not shown.
+    pub fn seat(&self, address: &str) -> Member {
+        let address = Who::from(address);
+        let (key, who) = self.shared.change(|state, _| {
+            let who = match self.shared.wire.who {
+                session::Who::Address => address,
+                session::Who::Guest => {
+                    state.guests += 1;
+                    format_smolstr!("{GUEST}{}", state.guests)
+                }
+            };
+            let seat = Seat { who: Who::clone(&who), name_keys: None, ticket: None, reader: None, is_member: false };
+            (state.seats.insert(seat), who)
+        });
         Member { room: self.clone(), key, who }
     }
 
@@ -482,7 +494,7 @@ impl Member {
         &self.room
     }
 
-    /// Its name, or its address.
+    /// Its name, or what it is called without one.
     pub fn who(&self) -> &str {
         &self.who
     }

@@ -23,6 +23,18 @@ pub struct Wire {
     /// Lines pass byte for byte, uncleaned: for trusted feeds only, as control bytes reach other people's terminals. No other
     /// protocol is recognised.
     pub raw: bool,
+    /// What members are called that have no name.
+    pub who: Who,
+}
+
+/// What a member is called until it takes a name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Who {
+    /// Its address and port, as the seed has it.
+    #[default]
+    Address,
+    /// `guest-` and its number, so that nobody's address is shown. A room counts its guests from 1 and gives no number twice.
+    Guest,
 }
 
 /// What came of one line of input.
@@ -317,14 +329,14 @@ mod tests {
                     break;
                 }
             }
-            check(&reads, Wire { lang: Lang::En, plain, raw }, limits().line_bytes_max);
+            check(&reads, Wire { lang: Lang::En, plain, raw, ..Wire::default() }, limits().line_bytes_max);
         }
 
         /// Whatever is said is one whole line that begins with who said it.
         #[test]
         fn said_lines_are_whole_and_carry_their_name(text in proptest::collection::vec(any::<u8>(), 0..13), raw: bool) {
             prop_assume!(!text.contains(&b'\n'));
-            let wire = Wire { lang: Lang::En, plain: true, raw };
+            let wire = Wire { lang: Lang::En, plain: true, raw, ..Wire::default() };
             let mut session = Session::new(wire, &limits(), Past::default());
             let mut answer = Answer::default();
             let line = [&text[..], b"\n"].concat();

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use unisono::limits::{FOREVER, Flood, Rate};
-use unisono::{Lang, Limits, Listener, Room, Wire, server};
+use unisono::{Lang, Limits, Listener, Room, Who, Wire, server};
 
 /// A stream in memory that panics when it reads a certain byte, counts how often it is asked to write, and takes no more
 /// than so many bytes at once.
@@ -121,7 +121,11 @@ struct Server {
 
 impl Server {
     fn start(limits: Limits) -> Self {
-        let room = Room::new(limits, Wire { lang: Lang::En, ..Wire::default() }).expect("limits that work");
+        Self::start_with(limits, Who::Address)
+    }
+
+    fn start_with(limits: Limits, who: Who) -> Self {
+        let room = Room::new(limits, Wire { lang: Lang::En, who, ..Wire::default() }).expect("limits that work");
         let (incoming, listener) = mpsc::unbounded_channel();
         let (stop, stopped) = oneshot::channel();
         let shutdown = async { drop(stopped.await) };
@@ -887,6 +891,36 @@ async fn telnet_is_answered_and_never_heard() {
         }
         tokio::time::sleep(Duration::from_secs(3600)).await;
     }
+    server.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn guests_are_numbered_as_they_come_and_no_number_is_given_twice() {
+    let server = Server::start_with(Limits::default(), Who::Guest);
+    let mut first = server.connect(1 << 16);
+    first.expect("Welcome guest-1\n").await;
+    let mut second = server.connect(1 << 16);
+    second.expect("Welcome guest-2\n").await;
+    drop(second);
+    for line in ["guest-2 joined\n", "guest-2 left\n"] {
+        first.expect(line).await;
+    }
+    first.say(b"/name guest-3\n").await;
+    first.expect("-- name refused: this name would look like one that the server gives to who has none\n").await;
+    first.say(b"/name bob\n").await;
+    first.expect("guest-1 is now bob\n").await;
+    let mut third = server.connect(1 << 16);
+    third.expect("Welcome guest-3\n").await;
+    first.expect("guest-3 joined\n").await;
+    third.say(b"hi\n/who\n").await;
+    first.expect("guest-3: hi\n").await;
+    drop(first);
+    let mut seen: Vec<String> = Vec::new();
+    while seen.len() < 5 {
+        seen.push(third.line().await);
+    }
+    seen.sort();
+    assert_eq!(seen, ["--   bob\n", "--   guest-3\n", "-- 2 here\n", "bob left\n", "guest-3: hi\n"]);
     server.end().await;
 }
 

@@ -402,7 +402,12 @@ impl Rules {
 
     /// How the room speaks.
     pub fn wire(&self) -> Wire {
-        Wire { lang: if self.english { Lang::En } else { Lang::Zh }, plain: self.plain, raw: self.raw }
+        Wire {
+            lang: if self.english { Lang::En } else { Lang::Zh },
+            plain: self.plain,
+            raw: self.raw,
+            ..Wire::default()
+        }
     }
 }
 

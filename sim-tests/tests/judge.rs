@@ -1010,7 +1010,7 @@ fn good_endings_are_accepted() {
 fn good_wires_are_accepted() {
     for (plain, raw) in [(true, false), (false, true), (true, true)] {
         let mut tape = Tape::new();
-        tape.history.rules.wire = Wire { lang: Lang::En, plain, raw };
+        tape.history.rules.wire = Wire { lang: Lang::En, plain, raw, ..Wire::default() };
         tape.connect(0);
         tape.connect(1);
         tape.send(0, if raw { b"\xEF\xBB\xBF\x1B\n" } else { b"\xEF\xBB\xBF\x1B\xFF\n" });

@@ -37,7 +37,7 @@ struct Play {
 pub fn fuzz(input: &[u8]) {
     let [line, patience, flags, stop, script @ ..] = input else { return };
     let has = |flag| digit(*flags) & flag != 0;
-    let wire = Wire { lang: Lang::En, plain: has(1), raw: has(2) };
+    let wire = Wire { lang: Lang::En, plain: has(1), raw: has(2), ..Wire::default() };
     let least = Limits { line_bytes_max: size(*line), ..Limits::default() };
     let limits = Limits {
         backlog_bytes: 4 * least.line_stored_bytes_max(),

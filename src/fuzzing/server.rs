@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use super::judge::{self, Client, judge};
 use super::{Memory, address, digit, in_time, runtime, steps};
 use crate::limits::FOREVER;
-use crate::{Lang, Limits, Room, Wire};
+use crate::{Lang, Limits, Room, Who, Wire};
 
 /// So short that every turn of the rules is near: the longest line, and by it the smallest backlog.
 const LINE_BYTES_MAX: usize = 16;
@@ -26,7 +26,7 @@ const LINE_BYTES_MAX: usize = 16;
 /// The witness's stream must hold all that comes of a script.
 const WITNESS_BYTES: usize = 4 * 1024 * 1024;
 
-const WIRE: Wire = Wire { lang: Lang::En, plain: true, raw: true };
+const WIRE: Wire = Wire { lang: Lang::En, plain: true, raw: true, who: Who::Address };
 
 /// One input of the target.
 pub fn fuzz(input: &[u8]) {

@@ -293,7 +293,7 @@ impl Checked {
 pub fn fuzz(input: &[u8]) {
     let [limit, wire, script @ ..] = input else { return };
     let lang = if digit(*wire) & 4 == 0 { Lang::Zh } else { Lang::En };
-    let wire = Wire { lang, plain: digit(*wire) & 1 != 0, raw: digit(*wire) & 2 != 0 };
+    let wire = Wire { lang, plain: digit(*wire) & 1 != 0, raw: digit(*wire) & 2 != 0, ..Wire::default() };
     let reads: Vec<Read<'_>> = steps(script)
         .filter_map(|step| step.split_first())
         .map(|(fate, bytes)| Read { bytes, fate: Fate::of(*fate), asks: fate & 64 != 0 })

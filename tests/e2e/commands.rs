@@ -230,6 +230,33 @@ fn command_without_its_end_before_fin_counts() {
     berta.expect_end();
 }
 
+/// Whatever a guest sees, it is nobody's address, neither while it is there nor when it goes.
+#[test]
+fn guests_show_no_address() {
+    let server = Server::start(&["--who", "guest"]);
+    let mut anna = Client::dial(server.addr());
+    anna.expect_line("欢迎 guest-1");
+    let mut berta = Client::dial(server.addr());
+    berta.expect_line("欢迎 guest-2");
+    anna.expect_arrival("guest-2");
+    berta.send(b"hi\n/name berta\n");
+    for client in [&mut anna, &mut berta] {
+        client.expect_said("guest-2", "hi");
+        client.expect_line("guest-2 改名 berta");
+    }
+    assert_eq!(
+        check_private(&mut anna, "guest-1", &mut [&mut berta], "/who"),
+        ["-- 在线 2 人", "--   guest-1", "--   berta"]
+    );
+    anna.half_close();
+    anna.expect_end();
+    berta.expect_departure("guest-1");
+    for client in [anna, berta] {
+        let seen = String::from_utf8_lossy(client.seen());
+        assert!(!seen.contains("127.0.0"), "{seen}");
+    }
+}
+
 #[test]
 fn plain_knows_no_commands() {
     let server = Server::start(&["--plain"]);

@@ -19,6 +19,7 @@ fn check_refused(arguments: &[&str], fault: &str) {
 fn bad_options_of_serve_are_named_and_exit_2() {
     for (option, value, fault) in [
         ("--lang", "de", "de"),
+        ("--who", "nobody", "nobody"),
         ("--backlog", "1KiB", "backlog"),
         ("--backlog", "700KiB", "backlog"),
         ("--backlog", "many", "many"),
