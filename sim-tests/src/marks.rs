@@ -60,6 +60,8 @@ marks! {
     Demand "demand-of-three-patiences": "somebody had something to say for three times the patience, on links that take no time",
     SenderParked "sender-parked": "a sender was parked on a full backlog",
     SendersQueued "senders-queued": "three senders or more were parked at once",
+    FloodSlowed "flood-slowed": "more lines came at one instant than a stranger may say at once, and were said",
+    FloodEnded "flood-ended": "a stranger ended its input before it may have said all of a flood",
     ParkedBroke "parked-broke": "a connection with lines unsaid broke while senders were parked",
     ParkedEnded "parked-ended": "somebody ended its input while senders were parked",
     ParkedCame "parked-came": "somebody came while senders were parked",
@@ -326,6 +328,8 @@ struct Person<'a> {
     lines_sent: usize,
     lines_to_say: usize,
     quit: Option<Duration>,
+    /// Until when it cannot have said all that it sent at one instant.
+    slowed_until: Duration,
     sent_end: Option<Duration>,
     reset: Option<Duration>,
     /// Its stream ended or failed.
@@ -645,6 +649,7 @@ impl<'a> Walk<'a> {
             Event::SentEnd => {
                 let person = &mut self.people[client];
                 person.sent_end = Some(at);
+                self.met.when(at < person.slowed_until, Mark::FloodEnded);
                 self.met.when(!person.is_welcomed, Mark::EndUnwelcomed);
                 let rest = std::mem::take(&mut person.input);
                 if !rest.is_empty() && self.on_line(at, client, &rest) {
@@ -717,6 +722,16 @@ impl<'a> Walk<'a> {
     // Input.
 
     fn on_sent(&mut self, at: Duration, client: Client, bytes: &[u8]) {
+        if let Some(flood) = self.limits.flood {
+            let person = &mut self.people[client];
+            let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+            let is_slowed = lines > flood.lines.burst as usize && person.said.len() > flood.lines.burst as usize;
+            if is_slowed {
+                let excess = lines as u64 - u64::from(flood.lines.burst);
+                person.slowed_until = at + Duration::from_millis(excess * 1000 / u64::from(flood.lines.per_second));
+            }
+            self.met.when(is_slowed, Mark::FloodSlowed);
+        }
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let Some(line) = part.strip_suffix(b"\n") else {
                 self.people[client].input.extend_from_slice(part);

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use unisono::limits::FOREVER;
+use unisono::limits::{FOREVER, Flood, Rate};
 use unisono::{Lang, Limits, Wire};
 
 use crate::network::Kind;
@@ -47,7 +47,12 @@ pub struct Rules {
     pub connections_max: usize,
     pub per_ip_max: usize,
     pub partial_bytes_total: usize,
+    /// Lines at once, and a second; bytes are [`FLOOD_LINE_BYTES`] times as many. Then nobody is trusted.
+    pub flood: Option<(u32, u32)>,
 }
+
+/// As long are lines by which a plan's flood control counts bytes: most are shorter, and some much longer.
+pub const FLOOD_LINE_BYTES: u32 = 256;
 
 /// The numbers of the network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -291,6 +296,7 @@ impl Plan {
             // A connection that stands still is ended by nothing else there; and time passes dearly.
             rules.stall_ms = Some(rules.stall_ms.unwrap_or(2000).min(2000));
             rules.patience_ms = rules.patience_ms.map(|ms| ms.min(1000));
+            rules.flood = rules.flood.map(|(burst, _)| (burst, 2000));
         }
         if network == Kind::Loopback {
             // Real time, on machines that have other things to do.
@@ -315,6 +321,22 @@ impl Plan {
     /// How many clients there are.
     pub fn clients(&self) -> usize {
         self.acts.iter().filter_map(|act| act.what.client()).max().map_or(0, |last| last + 1)
+    }
+
+    /// By when the slowest of its floods is over, after the last of it was sent.
+    pub fn flood_time(&self) -> Duration {
+        let Some((_, per_second)) = self.rules.flood else { return Duration::ZERO };
+        let mut sent = vec![(0, 0); self.clients()];
+        for act in &self.acts {
+            if let What::Send { client, ref text } | What::Drip { client, ref text, .. } = act.what {
+                let bytes = text.bytes(client);
+                sent[client].0 += 1 + bytes.iter().filter(|byte| **byte == b'\n').count();
+                sent[client].1 += bytes.len();
+            }
+        }
+        let lines = |(lines, bytes): (usize, usize)| lines as u64 + bytes as u64 / u64::from(FLOOD_LINE_BYTES) + 1;
+        let most = sent.into_iter().map(lines).max().unwrap_or(0);
+        Duration::from_secs(most.div_ceil(per_second.into()))
     }
 
     /// The highest number of a host.
@@ -348,6 +370,7 @@ impl Rules {
             connections_max: usize::MAX,
             per_ip_max: usize::MAX,
             partial_bytes_total: 1 << 24,
+            flood: None,
         }
     }
 
@@ -378,11 +401,17 @@ impl Rules {
             connections_max: *random.pick(&[usize::MAX, usize::MAX, 3, 10]),
             per_ip_max: *random.pick(&[usize::MAX, usize::MAX, usize::MAX, 2]),
             partial_bytes_total: *random.pick(&[1 << 24, 1 << 15, 0]),
+            flood: if random.chance(1, 6) { Some(*random.pick(&[(1, 20), (4, 50), (30, 200)])) } else { None },
         }
     }
 
     /// They as the server takes them.
     pub fn limits(&self) -> Limits {
+        let flood = self.flood.map(|(burst, per_second)| {
+            let bytes = |lines: u32| lines * FLOOD_LINE_BYTES;
+            let lines = Rate { burst, per_second };
+            Flood { lines, bytes: Rate { burst: bytes(burst), per_second: bytes(per_second) } }
+        });
         Limits {
             line_bytes_max: self.line_bytes_max,
             backlog_bytes: self.backlog_bytes,
@@ -395,8 +424,10 @@ impl Rules {
             linger: Duration::from_millis(self.linger_ms),
             connections_max: self.connections_max,
             per_ip_max: self.per_ip_max,
+            flood,
+            connect_rate: None,
+            trusted: if flood.is_some() { Vec::new() } else { Limits::default().trusted },
             partial_bytes_total: self.partial_bytes_total,
-            ..Limits::default()
         }
     }
 

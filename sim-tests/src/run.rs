@@ -597,8 +597,8 @@ impl<'a, W: World> Play<'a, W> {
             }
         }
         let waits = [limits.stall, limits.patience].into_iter().filter(|limit| *limit != FOREVER).sum::<Duration>();
-        // Longer than any of the server's own limits, of which one may follow another.
-        let end = at + QUIET + 2 * waits + W::SETTLING;
+        // Longer than any of the server's own limits, of which one may follow another; and than what is said in its time.
+        let end = at + QUIET + 2 * waits + self.plan.flood_time() + W::SETTLING;
         if W::IS_REAL_TIME {
             self.wait_until_well(at, end, &core).await;
         } else {
@@ -614,6 +614,7 @@ impl<'a, W: World> Play<'a, W> {
     async fn wait_until_well(&mut self, at: Duration, end: Duration, core: &[usize]) {
         let rules = history::Rules { limits: self.plan.rules.limits(), wire: self.plan.rules.wire() };
         let mut known = 0;
+        let late = at + QUIET + self.plan.flood_time();
         loop {
             let now = self.recorder.now();
             self.world.pass(now + Duration::from_millis(20)).await;
@@ -625,11 +626,11 @@ impl<'a, W: World> Play<'a, W> {
                 History { rules: rules.clone(), records, server: self.server.clone(), samples: Vec::new(), healed };
             match judge::judge(&history) {
                 Ok(_) if is_quiet && room.held_bytes == 0 => return,
-                Err(broken) if now > at + QUIET => {
+                Err(broken) if now > late => {
                     self.faults.extend(broken.iter().map(ToString::to_string));
                     return;
                 }
-                _ if now > at + QUIET => {
+                _ if now > late => {
                     self.faults.push(format!("it does not come to rest: {} bytes are held", room.held_bytes));
                     return;
                 }

@@ -326,6 +326,7 @@ fn is_sound(plan: &Plan) -> bool {
 /// Where in a plan its rules are, and what is simple there: what nobody runs into.
 fn simple() -> Vec<(&'static str, Value)> {
     vec![
+        ("/rules/flood", json!(null)),
         ("/rules/per_ip_max", json!(usize::MAX)),
         ("/rules/connections_max", json!(usize::MAX)),
         ("/rules/line_deadline_ms", json!(60_000)),
