@@ -36,7 +36,7 @@ fn keep(name: &str, page: &str) {
 }
 
 /// The first run that has much to show and is not too large to see: a pause, a broken connection, readers that were let
-/// go. It is looked for, as other plans are drawn whenever there is more that can happen.
+/// go, and one that was told so. It is looked for, as other plans are drawn whenever there is more that can happen.
 fn telling() -> (Plan, History) {
     let lines = |act: &Act| match &act.what {
         plan::What::Send { text: Text::Lines { count, .. }, .. } => *count,
@@ -52,7 +52,12 @@ fn telling() -> (Plan, History) {
             let records = history.records.iter().filter(move |record| is(&record.event));
             records.map(|record| record.client).collect::<BTreeSet<_>>().len()
         };
+        let is_told = |record: &Record| {
+            let Event::Received { bytes } = &record.event else { return false };
+            bytes.windows(10).any(|ten| ten == b"-- missed ")
+        };
         history.samples.iter().any(|sample| sample.let_gos >= 2)
+            && history.records.iter().any(is_told)
             && of(|event| *event == Event::Pause) >= 1
             && of(|event| *event == Event::Reset) >= 1
             && (300..2000).contains(&history.records.len())
