@@ -169,7 +169,9 @@ fn judge_stream(client: &Client, part: &Part<'_>, sequence: &[&[u8]]) {
         assert_eq!(at, end, "laws 2 and 5: {who} gets all up to its end, its own lines too, or is told of them");
         let due: Vec<&[u8]> = client.meant.iter().filter_map(Meaning::told).collect();
         assert_eq!(told, due.concat(), "{who} is told once of each thing, in order");
-        assert_eq!(answers, client.answers, "{who} is answered each time");
+        // A command behind `/quit` is answered only if it came in one read with it.
+        let quits = client.meant.last() == Some(&Meaning::Quit);
+        assert!(quits || answers == client.answers, "{who} is answered each time");
         let asked = client.meant.iter().filter(|meant| **meant == Meaning::List).count();
         assert_eq!(lists, asked, "{who} is answered each time");
         let more = &client.meant[part.done..];
