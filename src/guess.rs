@@ -242,6 +242,11 @@ mod tests {
     }
 
     #[test]
+    fn log_calls_what_is_foreign_by_its_name() {
+        assert_eq!([Foreign::Http, Foreign::Tls].map(|protocol| protocol.to_string()), ["HTTP", "TLS"]);
+    }
+
+    #[test]
     fn answer_to_http_is_as_long_as_it_says() {
         for lang in [Lang::Zh, Lang::En] {
             let mut answer = b"before".to_vec();
