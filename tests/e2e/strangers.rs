@@ -80,6 +80,21 @@ fn client_of_tls_is_turned_away_at_once() {
     anna.expect_departure(client.who());
 }
 
+/// Whoever keeps a server has to find out why nobody can connect.
+#[test]
+fn log_says_what_was_spoken_instead_of_lines() {
+    let mut server = Server::start(&[]);
+    let mut anna = server.join();
+    let mut client = stranger(&server, &mut anna, CLIENT_HELLO);
+    client.expect_notice();
+    client.expect_end();
+    anna.expect_departure(client.who());
+    drop((anna, client));
+    server.signal("TERM");
+    server.expect_exit_0();
+    assert!(server.stderr().contains("closed: it speaks TLS"), "{}", server.stderr());
+}
+
 #[test]
 fn telnet_is_refused_each_option_and_heard_as_everyone() {
     let server = Server::start(&[]);
