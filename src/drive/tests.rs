@@ -166,6 +166,7 @@ fn all_turns(room: &Room) -> Vec<Turn> {
     let mut turns = Vec::new();
     while let Poll::Ready(turn) = member.poll_turn(&mut context()) {
         turns.push(turn.expect("the room is open"));
+        assert!(turns.len() < POLLS_MAX, "law 7: there is no end of them");
     }
     turns
 }
@@ -519,6 +520,7 @@ async fn line_under_way_is_finished_after_a_let_go_from_memory_that_is_its_own_o
         while let Poll::Ready(turn) = other.poll_turn(&mut context()) {
             other.say(&mut turn.expect("the room is open"), line.as_bytes()).expect("it is a member");
             said += 1;
+            assert!(said < POLLS_MAX, "law 7: the room is never full");
             if said == 1 {
                 assert!(poll(&mut drive).is_pending(), "it took some of the line");
             }
@@ -857,6 +859,21 @@ async fn connection_that_breaks_while_it_leaves_is_lost() {
     assert!(poll(&mut drive).is_pending(), "an arrival is due to it");
     drive.stream.broken = Some(io::ErrorKind::ConnectionReset);
     assert!(matches!(poll(&mut drive), Poll::Ready(End::Lost(_))));
+}
+
+/// Law 5: its end is placed, and what it sent behind that is for nobody.
+#[tokio::test(start_paused = true)]
+async fn who_leaves_is_not_heard_while_it_still_reads() {
+    let room = room();
+    let mut drive = entered(&room, WHO);
+    drive.stream.takes = 0;
+    let _other = member(&room, "other");
+    send(&mut drive, b"/quit\ntoo late\n");
+    assert!(poll(&mut drive).is_pending(), "an arrival is due to it");
+    drive.stream.takes = usize::MAX;
+    let (end, _) = end(&mut drive).await;
+    assert!(matches!(end, End::Left));
+    assert_eq!(written(&mut drive), "other joined\n");
 }
 
 #[tokio::test(start_paused = true)]
