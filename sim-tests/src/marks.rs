@@ -724,7 +724,7 @@ impl<'a> Walk<'a> {
     fn on_sent(&mut self, at: Duration, client: Client, bytes: &[u8]) {
         if let Some(flood) = self.limits.flood {
             let person = &mut self.people[client];
-            let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+            let lines = bytes.split(|byte| *byte == b'\n').count() - 1;
             let is_slowed = lines > flood.lines.burst as usize && person.said.len() > flood.lines.burst as usize;
             if is_slowed {
                 let excess = lines as u64 - u64::from(flood.lines.burst);

@@ -330,7 +330,7 @@ impl Plan {
         for act in &self.acts {
             if let What::Send { client, ref text } | What::Drip { client, ref text, .. } = act.what {
                 let bytes = text.bytes(client);
-                sent[client].0 += 1 + bytes.iter().filter(|byte| **byte == b'\n').count();
+                sent[client].0 += bytes.split(|byte| *byte == b'\n').count();
                 sent[client].1 += bytes.len();
             }
         }
