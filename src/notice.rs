@@ -97,7 +97,7 @@ pub enum Notice<'a> {
         /// How long a line may take.
         limit: Duration,
     },
-    /// Its first line is a request of HTTP: we close. It is the body of a response, see [`guess`](crate::guess).
+    /// Its first line is a request of HTTP: we close. It is the body of a response.
     Http,
     /// It begins a handshake of TLS: we close.
     Tls,
