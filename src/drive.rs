@@ -581,7 +581,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             let none = self.session.next(self.member.who(), &mut &[][..], &mut Answer::default());
             debug_assert!(none.is_none());
             self.input = Input::Read;
+            self.line = LineClock::default();
             self.slowed_until = None;
+            self.probe_at = None;
             return Ok(Heard::Something);
         }
         let before_bytes = self.session.held_bytes() + input.len();

@@ -449,6 +449,21 @@ async fn nothing_spins_while_a_slowed_stranger_takes_nothing() {
     assert_eq!(time, LINE_DEADLINE);
 }
 
+/// Of a refused line nothing is held, and when it ends nothing is under way any more.
+#[tokio::test(start_paused = true)]
+async fn nothing_spins_once_a_refused_line_ends_while_its_sender_is_slowed() {
+    let mut drive = entered(&room_with(Limits { line_bytes_max: 10, ..slowing() }), WHO);
+    for part in [&b"x".repeat(20)[..], &b"x".repeat(1020), b"x\n"] {
+        send(&mut drive, part);
+        settle(&mut drive);
+    }
+    assert!(drive.stream.sent.is_empty(), "one read more is made");
+    advance(2 * PROBE).await;
+    settle(&mut drive);
+    assert!(drive.deadline().is_none_or(|deadline| deadline > now()), "law 9: it spins");
+    assert!(drive.line.is_clear(), "the next line has the whole deadline");
+}
+
 /// We do not read meanwhile.
 #[tokio::test(start_paused = true)]
 async fn line_is_not_charged_for_time_in_which_its_sender_is_slowed() {
