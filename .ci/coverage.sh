@@ -2,7 +2,8 @@
 # Shows which lines of `src` the tests never run: for each file its lines, how many are run, and which are not. Tests that stand
 # in `src` do not count as lines of it.
 #
-# Wants `cargo install cargo-llvm-cov`, and llvm-cov of the compiler's LLVM (Debian: package llvm-NN).
+# Wants `cargo install cargo-llvm-cov`, and llvm-cov of the compiler's LLVM (Debian: package llvm-NN; LLVM_COV and LLVM_PROFDATA name others,
+# and those of LLVM 19 read what 22 writes).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
