@@ -177,6 +177,8 @@ pub struct Facts {
     pub told_at_once: Vec<Client>,
     /// More than the network and the system hold on the way to a client that does not read.
     pub buffers_bytes: usize,
+    /// Spans over which every clock jumped, in their order.
+    pub jumps: Vec<(Duration, Duration)>,
 }
 
 impl Default for Facts {
@@ -187,6 +189,7 @@ impl Default for Facts {
             awake: Vec::new(),
             told_at_once: Vec::new(),
             buffers_bytes: 16 * 1024 * 1024,
+            jumps: Vec::new(),
         }
     }
 }
@@ -677,6 +680,9 @@ impl Case<'_> {
         })?;
         let since = full.first.max(from);
         let by = since.checked_add(self.history.rules.limits.stall)?.checked_add(SLACK)?;
+        // Nobody could take anything while the clocks jumped.
+        let jump = self.facts.jumps.iter().find(|(from, until)| (*from..*until).contains(&by));
+        let by = jump.map_or(Some(by), |(_, until)| until.checked_add(SLACK))?;
         let sipped = view.reads.iter().any(|read| (since..by).contains(read));
         (!sipped && until.is_none_or(|until| until >= by)).then_some(by)
     }

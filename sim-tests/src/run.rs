@@ -319,7 +319,7 @@ impl<'a, W: World> Play<'a, W> {
         let rules = history::Rules { limits: self.plan.rules.limits(), wire: self.plan.rules.wire() };
         let records = notes.records;
         let history = History { rules, records, server: self.server, samples: self.samples, healed: Some(healed) };
-        let facts = facts::of(self.plan, &history, &notes.blocked);
+        let facts = facts::of(self.plan, &history, &notes.blocked, notes.jumps);
         let is_long = |span: &&(Duration, Duration)| span.1.saturating_sub(span.0) / 3 >= history.rules.limits.patience;
         counts.insert(marks::DEMAND, facts.demand.iter().filter(is_long).count() as u64);
         let mut hasher = DefaultHasher::new();
@@ -551,8 +551,10 @@ impl<'a, W: World> Play<'a, W> {
         for person in self.people.values_mut().filter(|person| !person.is_gone && person.stops.is_empty()) {
             self.recorder.record(person.client, Event::Pause);
         }
+        let from = self.recorder.now();
         if self.world.inflict(&What::Jump { ms }).await {
             self.jumped_ms += ms;
+            self.recorder.notes().jumps.push((from, self.recorder.now()));
         }
         for person in self.people.values_mut().filter(|person| !person.is_gone && person.stops.is_empty()) {
             self.recorder.record(person.client, Event::Resume);

@@ -1007,6 +1007,24 @@ fn good_endings_are_accepted() {
 }
 
 #[test]
+fn who_takes_nothing_while_the_clocks_jump_has_not_stalled() {
+    let mut tape = company();
+    tape.pause(0);
+    (0..40).for_each(|number| tape.say(1, &format!("#{number} to be read")));
+    let jump = tape.now;
+    tape.wait(2 * tape.history.rules.limits.stall);
+    let jump = (jump, tape.now);
+    tape.resume(0);
+    let mut history = tape.done();
+    history.healed.as_mut().expect("healed").core.retain(|core| *core != 0);
+    history.records.retain(|record| record.client != 0 || record.event != Event::ReceivedEnd);
+    let facts = Facts { buffers_bytes: 100, ..Facts::default() };
+    let broken = judge_with(&history, &facts).expect_err("it did not jump");
+    assert_eq!(broken[0].invariant, "the-stalled-are-closed");
+    assert_good(&history, &Facts { jumps: vec![jump], ..facts });
+}
+
+#[test]
 fn good_wires_are_accepted() {
     for (plain, raw) in [(true, false), (false, true), (true, true)] {
         let mut tape = Tape::new();

@@ -57,6 +57,8 @@ pub(super) struct Recorder {
 pub(super) struct Notes {
     pub(super) records: Vec<Record>,
     pub(super) blocked: Vec<Blocked>,
+    /// From when until when every clock jumped.
+    pub(super) jumps: Vec<(Duration, Duration)>,
     /// Whom the server has accepted, and when.
     pub(super) accepted: Vec<(Duration, SocketAddr)>,
 }

@@ -11,7 +11,7 @@ use crate::plan::{Plan, Text, What};
 /// What a server's own buffers hold beside the network's.
 const OWN_BUFFERS_BYTES: usize = 64 * 1024;
 
-pub(super) fn of(plan: &Plan, history: &History, blocked: &[Blocked]) -> Facts {
+pub(super) fn of(plan: &Plan, history: &History, blocked: &[Blocked], jumps: Vec<(Duration, Duration)>) -> Facts {
     // A link that takes time drains at its own pace, whoever reads.
     let is_instant = plan.links.latency_ms.1 == 0
         && plan.acts.iter().all(|act| !matches!(act.what, What::Delay { .. } | What::Jump { .. }));
@@ -22,6 +22,7 @@ pub(super) fn of(plan: &Plan, history: &History, blocked: &[Blocked]) -> Facts {
         awake: if is_instant { awake(plan) } else { Vec::new() },
         told_at_once: if is_instant { told_at_once(plan) } else { Vec::new() },
         buffers_bytes: plan.links.send_bytes + plan.links.receive_bytes + OWN_BUFFERS_BYTES,
+        jumps,
     }
 }
 
