@@ -1,0 +1,169 @@
+//! The options of `unisono serve`, and the server that they ask for.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum, builder::BoolishValueParser};
+use unisono::{
+    Lang, Limits, Who, Wire,
+    limits::{Flood, Rate, SEND_BUFFER_BYTES},
+};
+
+use super::values::{Address, Prefixes, Size, Switch, connect_rate, count, flood, size, time, time_above_0, trusted};
+
+/// A server, as asked for.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Serve {
+    /// Where to listen; at least one.
+    pub(crate) listen: Vec<Address>,
+    pub(crate) wire: Wire,
+    /// They work together. `connections_max` is not set yet.
+    pub(crate) limits: Limits,
+    /// None: as many as the file limit carries.
+    pub(crate) connections_max: Option<usize>,
+}
+
+pub(super) const SERVE_HELP: &str = "\
+SIZE is a number of bytes, or one with a unit: 64KiB, 4MiB.
+TIME is a number with a unit: 500ms, 30s, 5min; or `forever`; or 0 where that makes sense.
+RATE is how many at once and how many a second from then on: 20+2/s.
+CIDR is an address and the length of a prefix: 10.0.0.0/8, fd00::/8; or one address: 192.0.2.7.
+
+Every option can also be set as an environment variable, for example UNISONO_LINE_MAX=4KiB, \
+UNISONO_PLAIN=true, UNISONO_LISTEN=127.0.0.1:8000,[::1]:8000; the command line wins.
+
+SIGTERM or SIGINT ends the server within --grace, with exit code 0; a second one ends it at once, with 143 or 130. \
+Other exit codes: 1 it could not run, 2 bad options.";
+
+#[derive(Args, Debug)]
+pub(super) struct ServeWords {
+    /// Where to listen, HOST:PORT; can be repeated
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000", value_delimiter = ',')]
+    #[arg(env = "UNISONO_LISTEN", hide_env = true)]
+    listen: Vec<Address>,
+    /// The server's own language
+    #[arg(long, default_value = "zh", env = "UNISONO_LANG", hide_env = true)]
+    lang: LangWord,
+    /// What members are called until they take a name: their address, or guest-1, guest-2, ...
+    #[arg(long, default_value = "address", env = "UNISONO_WHO", hide_env = true)]
+    who: WhoWord,
+    /// Lines and nothing else: no commands and no names
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "UNISONO_PLAIN", hide_env = true)]
+    plain: bool,
+    /// Pass on control characters and invalid UTF-8, for trusted feeds
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "UNISONO_RAW", hide_env = true)]
+    raw: bool,
+    /// Longest line; a longer one is refused whole
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = size)]
+    #[arg(env = "UNISONO_LINE_MAX", hide_env = true)]
+    line_max: usize,
+    /// How much of the room is kept for slow readers
+    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = size)]
+    #[arg(env = "UNISONO_BACKLOG", hide_env = true)]
+    backlog: usize,
+    /// How long a reader a whole backlog behind may hold up the room before it misses lines; 0: not at all
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time)]
+    #[arg(env = "UNISONO_PATIENCE", hide_env = true)]
+    patience: Duration,
+    /// Close a connection that takes nothing for so long
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time_above_0)]
+    #[arg(env = "UNISONO_STALL", hide_env = true)]
+    stall: Duration,
+    /// How long a line may take from its first byte to its end
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time_above_0)]
+    #[arg(env = "UNISONO_LINE_DEADLINE", hide_env = true)]
+    line_deadline: Duration,
+    /// Most connections at once [default: the limit of open files, less 32]
+    #[arg(long, value_name = "N", value_parser = count, env = "UNISONO_MAX_CONNECTIONS", hide_env = true)]
+    max_connections: Option<usize>,
+    /// Most at once from one IPv4 address or IPv6 /64 [default: no limit]
+    #[arg(long, value_name = "N", value_parser = count, env = "UNISONO_MAX_PER_IP", hide_env = true)]
+    max_per_ip: Option<usize>,
+    /// How fast a stranger may speak, in lines and in bytes, before it is slowed; or `off`
+    #[arg(long, value_name = "RATE,RATE", default_value = "256+10/s,256KiB+64KiB/s", value_parser = flood)]
+    #[arg(env = "UNISONO_FLOOD", hide_env = true)]
+    flood: Switch<Flood>,
+    /// How fast strangers may connect from one IPv4 address or IPv6 /64; or `off`
+    #[arg(long, value_name = "RATE", default_value = "20+2/s", value_parser = connect_rate)]
+    #[arg(env = "UNISONO_CONNECT_RATE", hide_env = true)]
+    connect_rate: Switch<Rate>,
+    /// Who is no stranger: CIDR,CIDR...; or `none`
+    #[arg(long, value_name = "CIDRS", default_value = "127.0.0.0/8,::1", value_parser = trusted)]
+    #[arg(env = "UNISONO_TRUSTED", hide_env = true)]
+    trusted: Prefixes,
+    /// How long the flush at the end may take
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time)]
+    #[arg(env = "UNISONO_GRACE", hide_env = true)]
+    grace: Duration,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LangWord {
+    Zh,
+    En,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum WhoWord {
+    Address,
+    Guest,
+}
+
+/// What is wrong with options that are right one by one.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub(super) enum Fault {
+    #[error(
+        "--backlog {backlog_bytes}B is too small for --line-max {line_bytes_max}B: it must be at least {least}, \
+         for 4 longest lines as they are stored and for 4 send buffers"
+    )]
+    Backlog { backlog_bytes: usize, line_bytes_max: usize, least: Size },
+    #[error("{0}")]
+    Limits(unisono::limits::Error),
+}
+
+pub(super) fn meaning(words: ServeWords) -> Result<Serve, Fault> {
+    let mut limits = Limits {
+        line_bytes_max: words.line_max,
+        backlog_bytes: words.backlog,
+        patience: words.patience,
+        stall: words.stall,
+        line_deadline: words.line_deadline,
+        grace: words.grace,
+        flood: words.flood.into(),
+        connect_rate: words.connect_rate.into(),
+        trusted: words.trusted.0,
+        ..Limits::default()
+    };
+    if let Some(connections) = words.max_per_ip {
+        limits.per_ip_max = connections;
+    }
+    check(&limits)?;
+    let lang = match words.lang {
+        LangWord::Zh => Lang::Zh,
+        LangWord::En => Lang::En,
+    };
+    let who = match words.who {
+        WhoWord::Address => Who::Address,
+        WhoWord::Guest => Who::Guest,
+    };
+    Ok(Serve {
+        listen: words.listen,
+        wire: Wire { lang, plain: words.plain, raw: words.raw, who },
+        limits,
+        connections_max: words.max_connections,
+    })
+}
+
+fn check(limits: &Limits) -> Result<(), Fault> {
+    let of_buffers = 4 * SEND_BUFFER_BYTES;
+    let least_bytes = match limits.check() {
+        Err(unisono::limits::Error::BacklogSmall { least_bytes, .. }) => least_bytes.max(of_buffers),
+        Err(error) => return Err(Fault::Limits(error)),
+        Ok(()) if limits.backlog_bytes < of_buffers => of_buffers,
+        Ok(()) => return Ok(()),
+    };
+    Err(Fault::Backlog {
+        backlog_bytes: limits.backlog_bytes,
+        line_bytes_max: limits.line_bytes_max,
+        least: Size(least_bytes),
+    })
+}

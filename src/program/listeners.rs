@@ -1,0 +1,58 @@
+//! Where a server listens: from an address as it was typed to listeners.
+
+use std::{io, net::SocketAddr};
+
+use anyhow::Context;
+use unisono::{Limits, listen::Tcp};
+
+use crate::arguments::Address;
+
+/// Listens on every address that a host has. One that this machine lacks is skipped when the host has another: a
+/// `localhost` may stand for `::1` where IPv6 is off.
+pub(super) async fn bind_all(address: &Address, limits: &Limits) -> anyhow::Result<Vec<Tcp>> {
+    let mut listeners = Vec::new();
+    let mut absent = None;
+    for resolved in resolve(address).await? {
+        match Tcp::bind(resolved, limits) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if is_absent(&error) => absent = Some((resolved, error)),
+            Err(error) => return Err(error).with_context(|| cannot_listen(address, resolved)),
+        }
+    }
+    match absent {
+        Some((resolved, error)) if listeners.is_empty() => Err(error).with_context(|| cannot_listen(address, resolved)),
+        Some((resolved, error)) => {
+            tracing::warn!("{}: {error}", cannot_listen(address, resolved));
+            Ok(listeners)
+        }
+        None => Ok(listeners),
+    }
+}
+
+async fn resolve(address: &Address) -> anyhow::Result<Vec<SocketAddr>> {
+    let found = tokio::net::lookup_host((&*address.host, address.port)).await;
+    let mut resolved: Vec<SocketAddr> = Vec::new();
+    for one in found.with_context(|| format!("cannot find {address}"))? {
+        // A hosts file may have the same twice.
+        if !resolved.contains(&one) {
+            resolved.push(one);
+        }
+    }
+    anyhow::ensure!(!resolved.is_empty(), "{address} has no address");
+    Ok(resolved)
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    /// Linux's `EAFNOSUPPORT`, for which there is no `ErrorKind` yet.
+    const FAMILY_UNKNOWN: i32 = 97;
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(FAMILY_UNKNOWN)
+}
+
+fn cannot_listen(address: &Address, resolved: SocketAddr) -> String {
+    let (address, resolved) = (address.to_string(), resolved.to_string());
+    if address == resolved {
+        format!("cannot listen on {address}")
+    } else {
+        format!("cannot listen on {address}, which is {resolved}")
+    }
+}

@@ -1,0 +1,100 @@
+//! `unisono serve`: a server from its options to its end.
+
+use std::{pin::pin, process::ExitCode};
+
+use anyhow::Context;
+use tokio::{runtime, sync::oneshot};
+use unisono::{Limits, Room, server};
+
+use super::{listeners, signals::Signals};
+use crate::{arguments::Serve, journal};
+
+/// Files that `serve` keeps for itself: standard streams, listeners, the runtime's own.
+const FILES_OWN: u64 = 32;
+
+/// Runs a server; its failures go to the log, which alone may write to stderr while it runs.
+pub(super) fn run(serve: Serve) -> anyhow::Result<ExitCode> {
+    let _journal = journal::start().context("cannot start the log")?;
+    let outcome = on_all_cores().and_then(|runtime| {
+        let outcome = runtime.block_on(self::serve(serve));
+        // After a clean end nothing is left; after a second signal nothing is waited for.
+        runtime.shutdown_background();
+        outcome
+    });
+    Ok(outcome.unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        ExitCode::FAILURE
+    }))
+}
+
+fn on_all_cores() -> anyhow::Result<runtime::Runtime> {
+    // Tokio would panic.
+    if let Some(count) = std::env::var_os("TOKIO_WORKER_THREADS") {
+        let count = count.to_str().and_then(|count| count.parse::<usize>().ok());
+        anyhow::ensure!(count.is_some_and(|count| count > 0), "TOKIO_WORKER_THREADS must be a number from 1 up");
+    }
+    runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("unisono")
+        // Here goes `.worker_threads(n)` once a measurement favours another number than one per core, which is
+        // tokio's default. It would override TOKIO_WORKER_THREADS, which is honoured as it is.
+        .build()
+        .context("cannot start the runtime")
+}
+
+async fn serve(serve: Serve) -> anyhow::Result<ExitCode> {
+    // Before anything else can be noticed from outside, so that no signal finds the default, a sudden end.
+    let mut signals = Signals::new().context("cannot listen for signals")?;
+    let limits = Limits { connections_max: connections_max(serve.connections_max), ..serve.limits };
+    let mut listeners = Vec::new();
+    for address in &serve.listen {
+        listeners.extend(listeners::bind_all(address, &limits).await?);
+    }
+
+    let (stop, stopped) = oneshot::channel();
+    let stopped = async {
+        // An error means that `stop` was dropped, which is an end as well.
+        let _ = stopped.await;
+    };
+    let room = Room::new(limits, serve.wire).context("these limits cannot work")?;
+    let mut server = pin!(server::run(listeners, room, stopped));
+    // In both: the server first, so that an end that has come is not taken for one that is cut short.
+    let first = tokio::select! {
+        biased;
+        outcome = &mut server => return finished(outcome),
+        ended_by = signals.next() => ended_by,
+    };
+    tracing::info!("{}: ending", first.name);
+    let _ = stop.send(());
+    tokio::select! {
+        biased;
+        outcome = &mut server => finished(outcome),
+        second = signals.next() => {
+            tracing::warn!("{}: ending at once", second.name);
+            Ok(ExitCode::from(second.exit_code))
+        }
+    }
+}
+
+fn finished(outcome: Result<(), server::Error>) -> anyhow::Result<ExitCode> {
+    outcome.context("the server broke down")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How many connections there may be: what was asked for, or what the file limit carries once it is raised.
+fn connections_max(asked: Option<usize>) -> usize {
+    let files = match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(files) => files,
+        Err(error) => {
+            tracing::warn!("the limit of open files cannot be raised: {error}");
+            rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(1024, |(soft, _)| soft)
+        }
+    };
+    let carried = usize::try_from(files.saturating_sub(FILES_OWN)).unwrap_or(usize::MAX).max(1);
+    let connections_max = asked.unwrap_or(carried);
+    tracing::info!("limit of open files {files}, at most {connections_max} connections");
+    if connections_max > carried {
+        tracing::warn!("this limit of open files carries {carried} connections only");
+    }
+    connections_max
+}
