@@ -5,7 +5,11 @@
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use self::{connect::Connect, serve::Serve, values::Address};
+pub(crate) use self::{
+    connect::Connect,
+    serve::{DoorAsked, Serve},
+    values::Address,
+};
 use self::{
     connect::{CONNECT_HELP, ConnectWords},
     serve::{Fault, SERVE_HELP, ServeWords},
@@ -18,7 +22,7 @@ mod values;
 /// What the process is to do.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Task {
-    Serve(Serve),
+    Serve(Box<Serve>),
     Connect(Connect),
 }
 
@@ -49,7 +53,7 @@ UNISONO_RECEIVE_ONLY=true; the command line wins.";
 enum TaskWords {
     /// Run a room: whoever connects sees every line that anyone says
     #[command(after_help = SERVE_HELP)]
-    Serve(ServeWords),
+    Serve(Box<ServeWords>),
     /// Enter a room: stdin to the room, the room to stdout
     #[command(after_help = CONNECT_HELP)]
     Connect(ConnectWords),
@@ -57,7 +61,7 @@ enum TaskWords {
 
 fn meaning(words: CommandLine) -> Result<Task, Fault> {
     match words.task {
-        TaskWords::Serve(words) => serve::meaning(words).map(Task::Serve),
+        TaskWords::Serve(words) => serve::meaning(*words).map(|serve| Task::Serve(Box::new(serve))),
         TaskWords::Connect(words) => Ok(Task::Connect(connect::meaning(words))),
     }
 }
@@ -82,7 +86,7 @@ mod tests {
 
     fn serve(options: &str) -> Serve {
         match task(&format!("unisono serve {options}")) {
-            Ok(Task::Serve(serve)) => serve,
+            Ok(Task::Serve(serve)) => *serve,
             other => panic!("{other:?}"),
         }
     }
@@ -123,6 +127,7 @@ mod tests {
                 ..Limits::default()
             },
             connections_max: None,
+            door: DoorAsked::default(),
         };
         assert_eq!(serve(""), expected);
         assert_eq!(connect(""), Connect { address: address("127.0.0.1:8000"), options: Options::default() });
@@ -176,6 +181,18 @@ mod tests {
     }
 
     #[test]
+    fn options_reach_the_door() {
+        let prefixes = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        let expected = DoorAsked {
+            allow: prefixes(&["10.0.0.0/8", "fd00::/8"]),
+            deny: prefixes(&["10.9.0.0/16", "192.0.2.7/32"]),
+            motd: Some("/etc/motd".into()),
+        };
+        let options = "--allow 10.0.0.0/8,fd00::/8 --deny 10.9.0.0/16,::ffff:192.0.2.7 --motd /etc/motd";
+        assert_eq!(serve(options).door, expected);
+    }
+
+    #[test]
     fn client_options_reach_the_client() {
         let asked = connect("[::1]:1 --name bell --verbatim");
         assert_eq!(asked.address, address("[::1]:1"));
@@ -204,6 +221,8 @@ mod tests {
         check_refused("unisono serve --trusted 10.0.0.1/8", &["--trusted", "`10.0.0.0/8`"]);
         check_refused("unisono serve --trusted 10.0.0.0/8,none", &["--trusted", "`none`"]);
         check_refused("unisono serve --trusted ::ffff:0:0/80", &["--trusted", "::ffff:0:0/80"]);
+        check_refused("unisono serve --allow lan", &["--allow", "`lan`", "`10.0.0.0/8`"]);
+        check_refused("unisono serve --deny 10.0.0.1/8", &["--deny", "`10.0.0.0/8`"]);
         check_refused("unisono serve --lang fr", &["--lang", "zh", "en"]);
         check_refused("unisono serve --who me", &["--who", "address", "guest"]);
         check_refused("unisono connect --name a:b", &["--name", "a:b", "colon"]);

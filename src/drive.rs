@@ -9,16 +9,19 @@
 //! nothing still speaks.
 
 use std::io::{self, IoSlice};
+use std::iter::once;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use arrayvec::ArrayVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use self::outlet::Outlet;
 use crate::budget::Allowance;
+use crate::door::Motd;
 use crate::flood::Meter;
 use crate::guess::Foreign;
 use crate::limits::{INPUT_BYTES_FREE, PRESENT_PER_SLICE, PROBE, READ_BYTES, ROUNDS_PER_POLL};
@@ -124,21 +127,27 @@ enum Heard {
 #[derive(Debug, Default)]
 struct Told {
     bytes: Vec<u8>,
+    /// Behind that, the message of the day: all who are told it share it.
+    motd: Option<Motd>,
     sent_bytes: usize,
 }
 
 impl Told {
-    fn unsent(&self) -> &[u8] {
-        &self.bytes[self.sent_bytes..]
+    /// In order, none of them empty.
+    fn unsent(&self) -> ArrayVec<IoSlice<'_>, 2> {
+        let bytes = self.bytes.get(self.sent_bytes..).unwrap_or_default();
+        let sent_of_motd = self.sent_bytes.saturating_sub(self.bytes.len());
+        let of_motd = self.motd.as_ref().map_or(&[][..], |motd| &motd.told()[sent_of_motd..]);
+        [bytes, of_motd].into_iter().filter(|bytes| !bytes.is_empty()).map(IoSlice::new).collect()
     }
 
     fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.bytes.is_empty() && self.motd.is_none()
     }
 
     fn advance(&mut self, bytes: usize) {
         self.sent_bytes += bytes;
-        if self.sent_bytes == self.bytes.len() {
+        if self.sent_bytes == self.bytes.len() + self.motd.as_ref().map_or(0, |motd| motd.told().len()) {
             *self = Self::default();
         }
     }
@@ -277,7 +286,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         self.probe_at = None;
         match entered {
             Ok(()) => {
-                self.member.room().wire().lang.welcome(self.member.who(), &mut self.told.bytes);
+                let wire = self.member.room().wire();
+                wire.lang.welcome(self.member.who(), &mut self.told.bytes);
+                if !wire.plain {
+                    self.told.motd.clone_from(&self.member.room().door().policy().motd);
+                }
                 self.phase = Phase::Inside;
             }
             Err(Closed) => self.phase = Phase::Closing { until: self.linger_until() },
@@ -686,14 +699,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         if self.told.is_empty() {
             Notice::Missed { lines: self.missed_lines }.write(self.member.room().wire().lang, &mut missed);
         }
-        let unsent = [IoSlice::new(if missed.is_empty() { self.told.unsent() } else { &missed })];
-        match ready!(self.outlet.poll_write(&mut self.stream, limits.backlog_bytes, &unsent, cx)) {
+        let unsent = if missed.is_empty() { self.told.unsent() } else { once(IoSlice::new(&missed)).collect() };
+        let wrote = self.outlet.poll_write(&mut self.stream, limits.backlog_bytes, &unsent, cx);
+        drop(unsent);
+        match ready!(wrote) {
             Ok(0) => Poll::Ready(Err(End::Lost(io::ErrorKind::WriteZero.into()))),
             Ok(bytes) => {
                 if !missed.is_empty() {
                     // Some of it is out: only now it is told, and what is missed from here on is another notice.
                     self.missed_lines = 0;
-                    self.told = Told { bytes: missed, sent_bytes: 0 };
+                    self.told.bytes = missed;
                 }
                 self.told.advance(bytes);
                 self.settle_allowance();
@@ -739,8 +754,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
                 return Err(End::Torn);
             }
             // Whatever else is to be told has waited for the end of this very line.
-            torn.extend_from_slice(self.told.unsent());
-            self.told = Told { bytes: torn, sent_bytes: 0 };
+            debug_assert_eq!(self.told.sent_bytes, 0);
+            torn.append(&mut self.told.bytes);
+            self.told.bytes = torn;
             self.settle_allowance();
         }
         self.amid_line = false;

@@ -24,6 +24,7 @@
 //! [`Listener`] and ends in order. [`client::run`] is the other end. [`Limits`] has every number. A whole server in memory stands at [`server::run`].
 
 pub mod client;
+pub mod door;
 #[cfg(all(any(test, fuzzing), not(loom)))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -51,6 +52,7 @@ mod sync;
 mod telnet;
 mod wait;
 
+pub use door::Door;
 pub use limits::Limits;
 pub use listen::Listener;
 pub use notice::Lang;

@@ -101,6 +101,8 @@ pub enum Notice<'a> {
     Http,
     /// It begins a handshake of TLS: we close.
     Tls,
+    /// Who comes from its address is not let in.
+    NotLetIn,
     /// There are as many connections as there may be: it is not let in.
     ServerFull {
         /// How many there may be.
@@ -151,6 +153,7 @@ impl Notice<'_> {
             Self::LineDeadline { limit } => format!("一行过了 {limit:?} 还没有写完：连接关闭"),
             Self::Http => "这里是聊天室，不是网站：请用 nc、telnet 或 unisono connect 连接".to_owned(),
             Self::Tls => "这个端口不用 TLS：连接关闭".to_owned(),
+            Self::NotLetIn => "这里不接受来自你的地址的连接".to_owned(),
             Self::ServerFull { connections_max } => format!("服务器已满：最多 {connections_max} 个连接，请稍后再来"),
             Self::AddressFull { per_ip_max } => format!("来自你的地址的连接太多：最多 {per_ip_max} 个"),
             Self::AddressHasty { per_second } => {
@@ -187,6 +190,7 @@ impl Notice<'_> {
                 "this port is a chat room and no web server: connect with nc, telnet or unisono connect".to_owned()
             }
             Self::Tls => "no TLS on this port: connection closed".to_owned(),
+            Self::NotLetIn => "connections from your address are not let in here".to_owned(),
             Self::ServerFull { connections_max } => {
                 format!("server full: at most {connections_max} connections, try again later")
             }
@@ -267,6 +271,7 @@ mod tests {
             Notice::LineDeadline { .. } => "line deadline",
             Notice::Http => "HTTP request",
             Notice::Tls => "TLS handshake",
+            Notice::NotLetIn => "not let in",
             Notice::ServerFull { .. } => "server full",
             Notice::AddressFull { .. } => "address full",
             Notice::AddressHasty { .. } => "address hasty",
@@ -274,7 +279,7 @@ mod tests {
         }
     }
 
-    const NOTICES: [Notice<'static>; 26] = [
+    const NOTICES: [Notice<'static>; 27] = [
         Notice::Missed { lines: N as u64 },
         Notice::TooLong { line_bytes_max: N },
         Notice::Unspared,
@@ -297,6 +302,7 @@ mod tests {
         Notice::LineDeadline { limit: Duration::from_secs(N as u64) },
         Notice::Http,
         Notice::Tls,
+        Notice::NotLetIn,
         Notice::ServerFull { connections_max: N },
         Notice::AddressFull { per_ip_max: N },
         Notice::AddressHasty { per_second: 7_654_321 },

@@ -8,6 +8,7 @@ use std::{
 use crate::arguments::{self, Task};
 
 mod connect;
+mod door;
 mod listeners;
 mod serve;
 mod signals;
@@ -15,7 +16,7 @@ mod signals;
 /// Does what the command line says.
 pub(crate) fn run() -> ExitCode {
     let outcome = match arguments::parse() {
-        Task::Serve(serve) => serve::run(serve),
+        Task::Serve(serve) => serve::run(*serve),
         Task::Connect(connect) => connect::run(connect),
     };
     outcome.unwrap_or_else(|error| {

@@ -19,6 +19,7 @@ use slab::Slab;
 use smol_str::{SmolStr, format_smolstr};
 
 use crate::budget::{Allowance, Budget};
+use crate::door::Door;
 use crate::limits::{self, Limits};
 use crate::log::{Batch, Log, Position};
 use crate::name::{GUEST, Name};
@@ -47,6 +48,7 @@ pub struct Room {
 struct Shared {
     limits: Limits,
     wire: Wire,
+    door: Door,
     budget: Arc<Budget>,
     state: Mutex<State>,
 }
@@ -181,12 +183,21 @@ enum Is {
 }
 
 impl Room {
-    /// An empty room.
+    /// An empty room that is open to everyone.
     ///
     /// # Errors
     ///
     /// When the limits cannot work together, see [`Limits::check`].
     pub fn new(limits: Limits, wire: Wire) -> Result<Self, limits::Error> {
+        Self::with_door(limits, wire, Door::default())
+    }
+
+    /// An empty room with a door.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn with_door(limits: Limits, wire: Wire, door: Door) -> Result<Self, limits::Error> {
         limits.check()?;
         let state = State {
             log: Log::new(limits.segment_bytes()),
@@ -206,7 +217,7 @@ impl Room {
             missed_lines: 0,
         };
         let budget = Budget::new(limits.partial_bytes_total);
-        Ok(Self { shared: Arc::new(Shared { limits, wire, budget, state: Mutex::new(state) }) })
+        Ok(Self { shared: Arc::new(Shared { limits, wire, door, budget, state: Mutex::new(state) }) })
     }
 
     /// Its numbers.
@@ -217,6 +228,11 @@ impl Room {
     /// How it speaks.
     pub fn wire(&self) -> Wire {
         self.shared.wire
+    }
+
+    /// Who is let into it.
+    pub fn door(&self) -> &Door {
+        &self.shared.door
     }
 
     /// A place for a connection that has not entered yet, from this address: the next guest, if addresses are not shown.

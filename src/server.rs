@@ -21,6 +21,7 @@ use crate::census::Census;
 use crate::connection::Connection;
 use crate::drive::Standing;
 use crate::listen::Listener;
+use crate::notice::Notice;
 use crate::room::Room;
 use crate::shard::{Ended, Shard};
 use crate::sync::Arc;
@@ -261,7 +262,13 @@ impl<L: Listener> Accepting<L> {
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         let limits = self.room.limits();
         let standing = if limits.trusts(from.ip()) { Standing::Trusted } else { Standing::Stranger };
-        match Census::admit(&self.census, from.ip(), limits, Instant::now().into_std()) {
+        let now = Instant::now().into_std();
+        let admitted = if self.room.door().lets_in(from.ip(), now) {
+            Census::admit(&self.census, from.ip(), limits, now)
+        } else {
+            Err(Notice::NotLetIn)
+        };
+        match admitted {
             Ok(admission) => {
                 let connection = Connection::new(stream, &from.to_string(), standing, &self.room, admission);
                 let connection = Box::new(connection);

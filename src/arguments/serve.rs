@@ -1,14 +1,16 @@
 //! The options of `unisono serve`, and the server that they ask for.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum, builder::BoolishValueParser};
 use unisono::{
     Lang, Limits, Who, Wire,
-    limits::{Flood, Rate, SEND_BUFFER_BYTES},
+    limits::{Flood, IpNet, Rate, SEND_BUFFER_BYTES},
 };
 
-use super::values::{Address, Prefixes, Size, Switch, connect_rate, count, flood, size, time, time_above_0, trusted};
+use super::values::{
+    Address, Prefixes, Size, Switch, connect_rate, count, flood, prefixes, size, time, time_above_0, trusted,
+};
 
 /// A server, as asked for.
 #[derive(Debug, PartialEq)]
@@ -20,6 +22,16 @@ pub(crate) struct Serve {
     pub(crate) limits: Limits,
     /// None: as many as the file limit carries.
     pub(crate) connections_max: Option<usize>,
+    pub(crate) door: DoorAsked,
+}
+
+/// Who is let in, and what newcomers are told, as asked for: files are not read yet.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct DoorAsked {
+    /// Empty: everyone.
+    pub(crate) allow: Vec<IpNet>,
+    pub(crate) deny: Vec<IpNet>,
+    pub(crate) motd: Option<PathBuf>,
 }
 
 pub(super) const SERVE_HELP: &str = "\
@@ -90,6 +102,15 @@ pub(super) struct ServeWords {
     #[arg(long, value_name = "CIDRS", default_value = "127.0.0.0/8,::1", value_parser = trusted)]
     #[arg(env = "UNISONO_TRUSTED", hide_env = true)]
     trusted: Prefixes,
+    /// Let in nobody else: CIDR,CIDR... [default: everyone]
+    #[arg(long, value_name = "CIDRS", value_parser = prefixes, env = "UNISONO_ALLOW", hide_env = true)]
+    allow: Option<Prefixes>,
+    /// Let in none of these, though they be allowed: CIDR,CIDR...
+    #[arg(long, value_name = "CIDRS", value_parser = prefixes, env = "UNISONO_DENY", hide_env = true)]
+    deny: Option<Prefixes>,
+    /// Tell newcomers what is in this file, at most 4 KiB
+    #[arg(long, value_name = "FILE", env = "UNISONO_MOTD", hide_env = true)]
+    motd: Option<PathBuf>,
     /// How long the flush at the end may take
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time)]
     #[arg(env = "UNISONO_GRACE", hide_env = true)]
@@ -145,11 +166,13 @@ pub(super) fn meaning(words: ServeWords) -> Result<Serve, Fault> {
         WhoWord::Address => Who::Address,
         WhoWord::Guest => Who::Guest,
     };
+    let listed = |prefixes: Option<Prefixes>| prefixes.map_or_else(Vec::new, |Prefixes(prefixes)| prefixes);
     Ok(Serve {
         listen: words.listen,
         wire: Wire { lang, plain: words.plain, raw: words.raw, who },
         limits,
         connections_max: words.max_connections,
+        door: DoorAsked { allow: listed(words.allow), deny: listed(words.deny), motd: words.motd },
     })
 }
 

@@ -145,8 +145,12 @@ fn rate(text: &str, number: impl Fn(&str) -> Result<usize, String>) -> Result<Ra
 pub(super) fn trusted(text: &str) -> Result<Prefixes, String> {
     match text {
         "none" => Ok(Prefixes(Vec::new())),
-        _ => text.split(',').map(prefix).collect::<Result<_, _>>().map(Prefixes),
+        _ => prefixes(text),
     }
+}
+
+pub(super) fn prefixes(text: &str) -> Result<Prefixes, String> {
+    text.split(',').map(prefix).collect::<Result<_, _>>().map(Prefixes)
 }
 
 /// An address, or all that begin as it does. IPv4 in IPv6 is IPv4, as peers are.

@@ -166,7 +166,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         matches!(phase, Phase::Entering | Phase::Inside)
             && end.is_none()
             && outlet.is_clear()
-            && told.bytes.is_empty()
+            && told.is_empty()
             && roster.is_none()
             && *missed_lines == 0
             && !amid_line

@@ -8,6 +8,7 @@ use std::task::Waker;
 use tokio::time::{Instant, advance, timeout};
 
 use super::*;
+use crate::door::{Door, Policy};
 use crate::limits::{FOREVER, Flood, Limits, Rate};
 use crate::notice::Lang;
 use crate::room::{Room, Turn};
@@ -169,6 +170,48 @@ fn all_turns(room: &Room) -> Vec<Turn> {
         assert!(turns.len() < POLLS_MAX, "law 7: there is no end of them");
     }
     turns
+}
+
+// Who comes in.
+
+fn room_with_motd(wire: Wire) -> Room {
+    let motd = Motd::new(b"be kind\nand short").expect("it is");
+    let limits = Limits { line_deadline: LINE_DEADLINE, linger: LINGER, ..Limits::default() };
+    let door = Door::new(Policy { motd, ..Policy::default() });
+    Room::with_door(limits, Wire { lang: Lang::En, ..wire }, door).expect("limits that work")
+}
+
+/// Law 7: it goes out a byte at a time, nothing is read before all of it is out, and no copy of it is held.
+#[tokio::test(start_paused = true)]
+async fn message_of_the_day_comes_behind_the_welcome_and_before_anything_is_heard() {
+    let room = room_with_motd(Wire::default());
+    let mut drive = drive(&room, WHO);
+    send(&mut drive, b"hi\n");
+    drive.stream.takes = 0;
+    let all = "Welcome 10.0.0.1:1\n-- be kind\n-- and short\n";
+    let mut told = String::new();
+    while told.len() < all.len() {
+        assert!(poll(&mut drive).is_pending());
+        assert!(drive.told.bytes.len() <= "Welcome 10.0.0.1:1\n".len());
+        told.push_str(&written(&mut drive));
+        assert!(drive.stream.reads == 0 || told == all, "after {told:?}");
+        drive.stream.takes = 1;
+    }
+    drive.stream.takes = usize::MAX;
+    assert!(poll(&mut drive).is_pending());
+    told.push_str(&written(&mut drive));
+    assert_eq!(told, format!("{all}10.0.0.1:1: hi\n"));
+    assert!(drive.told.is_empty());
+}
+
+/// And who has come before is not told of another, nor is anybody in a plain room.
+#[tokio::test(start_paused = true)]
+async fn message_of_the_day_is_the_doors_of_that_moment_and_none_of_a_plain_room() {
+    let room = room_with_motd(Wire::default());
+    room.door().replace(Policy::default());
+    drop(entered(&room, WHO));
+    let room = room_with_motd(Wire { plain: true, ..Wire::default() });
+    drop(entered(&room, WHO));
 }
 
 // What is said.
@@ -775,7 +818,7 @@ async fn answers_to_commands_of_telnet_are_not_piled_up() {
     send(&mut drive, &b"\xFF\xFD\x01".repeat(100));
     for _ in 0..3 {
         assert!(poll(&mut drive).is_pending());
-        assert_eq!(drive.told.unsent(), b"\xFF\xFC\x01\xFF\xFC\x01");
+        assert_eq!(drive.told.bytes[drive.told.sent_bytes..], *b"\xFF\xFC\x01\xFF\xFC\x01");
     }
     drive.stream.takes = usize::MAX;
     while !drive.is_idle() {

@@ -4,9 +4,9 @@ use std::{pin::pin, process::ExitCode};
 
 use anyhow::Context;
 use tokio::{runtime, sync::oneshot};
-use unisono::{Limits, Room, server};
+use unisono::{Door, Limits, Room, server};
 
-use super::{listeners, signals::Signals};
+use super::{door, listeners, signals::Signals};
 use crate::{arguments::Serve, journal};
 
 /// Files that `serve` keeps for itself: standard streams, listeners, the runtime's own.
@@ -46,6 +46,7 @@ async fn serve(serve: Serve) -> anyhow::Result<ExitCode> {
     // Before anything else can be noticed from outside, so that no signal finds the default, a sudden end.
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let limits = Limits { connections_max: connections_max(serve.connections_max), ..serve.limits };
+    let door = Door::new(door::policy(&serve.door)?);
     let mut listeners = Vec::new();
     for address in &serve.listen {
         listeners.extend(listeners::bind_all(address, &limits).await?);
@@ -56,7 +57,7 @@ async fn serve(serve: Serve) -> anyhow::Result<ExitCode> {
         // An error means that `stop` was dropped, which is an end as well.
         let _ = stopped.await;
     };
-    let room = Room::new(limits, serve.wire).context("these limits cannot work")?;
+    let room = Room::with_door(limits, serve.wire, door).context("these limits cannot work")?;
     let mut server = pin!(server::run(listeners, room, stopped));
     // In both: the server first, so that an end that has come is not taken for one that is cut short.
     let first = tokio::select! {
