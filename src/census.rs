@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crate::callers::Callers;
 use crate::limits::{Limits, PREFIXES_MAX};
+use crate::listen::Peer;
 use crate::notice::Notice;
 use crate::sync::{Arc, Mutex};
 
@@ -40,23 +41,24 @@ pub(crate) struct Admission {
 }
 
 impl Census {
-    /// Counts a connection from `ip` in `census`, as of `now`. That one came is counted also if there is no place for it.
+    /// Counts a connection from `peer` in `census`, as of `now`. That one came is counted also if there is no place for it. One of
+    /// this machine has no address, and counts among all only.
     ///
     /// # Errors
     ///
     /// The notice that refuses it.
     pub(crate) fn admit(
         census: &Arc<Self>,
-        ip: IpAddr,
+        peer: &Peer,
         limits: &Limits,
         now: Instant,
     ) -> Result<Admission, Notice<'static>> {
-        let rate = limits.connect_rate.filter(|_| !limits.trusts(ip));
-        let from = prefix(ip);
-        let prefix = (limits.per_ip_max != usize::MAX).then_some(from);
+        let rate = limits.connect_rate.filter(|_| !limits.trusts(peer));
+        let from = peer.ip().map(prefix);
+        let prefix = from.filter(|_| limits.per_ip_max != usize::MAX);
         // Poisoned or not, counts stay counts: nothing in here can panic between two of them.
         let mut counts = census.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(rate) = rate
+        if let (Some(rate), Some(from)) = (rate, from)
             && !counts.callers.may_come(from, rate, now)
         {
             return Err(Notice::AddressHasty { per_second: rate.per_second });
@@ -95,7 +97,7 @@ impl Drop for Admission {
 }
 
 /// What one subscriber is taken to hold: an IPv4 address, or an IPv6 /64 (RFC 6177: the least that a site is given).
-fn prefix(ip: IpAddr) -> IpAddr {
+pub(crate) fn prefix(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.into(),
         IpAddr::V6(ip) => {
@@ -107,23 +109,26 @@ fn prefix(ip: IpAddr) -> IpAddr {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::net::SocketAddr;
     use std::time::Duration;
 
     use super::*;
     use crate::limits::Rate;
+    use crate::listen::Origin;
 
-    fn ip(text: &str) -> IpAddr {
-        text.parse().expect("an address")
+    fn ip(text: &str) -> Peer {
+        let ip: IpAddr = text.parse().expect("an address");
+        Peer::from(SocketAddr::new(ip, 5000))
     }
 
     #[test]
     fn a_place_given_back_is_free_again() {
         let limits = Limits { connections_max: 1, ..Limits::default() };
         let census = Arc::new(Census::default());
-        let first = Census::admit(&census, ip("10.0.0.1"), &limits, Instant::now()).expect("the first comes in");
-        assert!(Census::admit(&census, ip("10.0.0.2"), &limits, Instant::now()).is_err());
+        let first = Census::admit(&census, &ip("10.0.0.1"), &limits, Instant::now()).expect("the first comes in");
+        assert!(Census::admit(&census, &ip("10.0.0.2"), &limits, Instant::now()).is_err());
         drop(first);
-        assert!(Census::admit(&census, ip("10.0.0.2"), &limits, Instant::now()).is_ok());
+        assert!(Census::admit(&census, &ip("10.0.0.2"), &limits, Instant::now()).is_ok());
     }
 
     #[test]
@@ -140,7 +145,7 @@ mod tests {
         ];
         let mut places = Vec::new();
         for (from, expected) in cases {
-            let place = Census::admit(&census, ip(from), &limits, Instant::now());
+            let place = Census::admit(&census, &ip(from), &limits, Instant::now());
             assert_eq!(place.is_ok(), expected, "{from}");
             places.extend(place);
         }
@@ -153,23 +158,23 @@ mod tests {
         let census = Arc::new(Census::default());
         let none = Limits { connections_max: 0, per_ip_max: 1, ..Limits::default() };
         assert!(matches!(
-            Census::admit(&census, ip("10.0.0.1"), &none, Instant::now()),
+            Census::admit(&census, &ip("10.0.0.1"), &none, Instant::now()),
             Err(Notice::ServerFull { connections_max: 0 })
         ));
         let none_each = Limits { connections_max: 1, per_ip_max: 0, ..Limits::default() };
         assert!(matches!(
-            Census::admit(&census, ip("10.0.0.1"), &none_each, Instant::now()),
+            Census::admit(&census, &ip("10.0.0.1"), &none_each, Instant::now()),
             Err(Notice::AddressFull { per_ip_max: 0 })
         ));
         assert!(census.counts.lock().expect("whole").by_prefix.is_empty(), "nothing is left behind");
 
         let limits = Limits { connections_max: 2, per_ip_max: 1, ..Limits::default() };
-        let first = Census::admit(&census, ip("10.0.0.1"), &limits, Instant::now()).expect("the first comes in");
-        assert!(Census::admit(&census, ip("10.0.0.1"), &limits, Instant::now()).is_err());
-        let other = Census::admit(&census, ip("10.0.0.2"), &limits, Instant::now())
+        let first = Census::admit(&census, &ip("10.0.0.1"), &limits, Instant::now()).expect("the first comes in");
+        assert!(Census::admit(&census, &ip("10.0.0.1"), &limits, Instant::now()).is_err());
+        let other = Census::admit(&census, &ip("10.0.0.2"), &limits, Instant::now())
             .expect("the refused one did not take this place");
         assert!(matches!(
-            Census::admit(&census, ip("10.0.0.3"), &limits, Instant::now()),
+            Census::admit(&census, &ip("10.0.0.3"), &limits, Instant::now()),
             Err(Notice::ServerFull { .. })
         ));
         drop((first, other));
@@ -196,9 +201,28 @@ mod tests {
             (250, "2001:db8::1", full),
             (250, "2001:db8::1", hasty),
         ] {
-            let place = Census::admit(&census, ip(from), &limits, start + Duration::from_millis(ms));
+            let place = Census::admit(&census, &ip(from), &limits, start + Duration::from_millis(ms));
             assert_eq!(place.as_ref().err().copied(), refusal, "{from} after {ms} ms");
             places.extend(place);
         }
+    }
+
+    #[test]
+    fn who_is_of_this_machine_counts_among_all_only() {
+        let rate = Rate { burst: 1, per_second: 1 };
+        let limits = Limits {
+            connect_rate: Some(rate),
+            per_ip_max: 1,
+            connections_max: 3,
+            trusted: vec![],
+            ..Limits::default()
+        };
+        let census = Arc::new(Census::default());
+        let local = Peer::from(Origin::Local { uid: 1000, pid: Some(7) });
+        let admit = || Census::admit(&census, &local, &limits, Instant::now());
+        let places: Vec<_> = (0..3).map(|_| admit().expect("it has no address")).collect();
+        assert_eq!(admit().err(), Some(Notice::ServerFull { connections_max: 3 }));
+        drop(places);
+        assert!(admit().is_ok());
     }
 }

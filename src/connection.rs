@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use crate::census::Admission;
 use crate::drive::{Drive, End, Idle, Left, Standing};
-use crate::listen::Listener;
+use crate::listen::{Listener, Peer};
 use crate::room::{Member, Room};
 
 /// A future that ends when the connection does, and says in the log why. It must be polled by the same waker all its life.
@@ -24,9 +24,9 @@ enum State<S> {
 }
 
 impl<L: Listener> Connection<L> {
-    /// A connection from `address`, on its way into `room`.
-    pub(crate) fn new(stream: L::Io, address: &str, standing: Standing, room: &Room, admission: Admission) -> Self {
-        Self { state: State::Idle(Idle::new(stream, address, standing, room)), _admission: admission }
+    /// A connection from `peer`, on its way into `room`.
+    pub(crate) fn new(stream: L::Io, peer: &Peer, standing: Standing, room: &Room, admission: Admission) -> Self {
+        Self { state: State::Idle(Idle::new(stream, room.seat_peer(peer), standing)), _admission: admission }
     }
 
     /// Touches what the next polls of `connections`, which are all of one room, touch first.
@@ -111,12 +111,12 @@ mod tests {
     impl Listener for Nowhere {
         type Io = DuplexStream;
 
-        async fn accept(&mut self) -> io::Result<(DuplexStream, SocketAddr)> {
+        async fn accept(&mut self) -> io::Result<(DuplexStream, Peer)> {
             std::future::pending().await
         }
 
-        fn local_addr(&self) -> io::Result<SocketAddr> {
-            Ok(([10, 0, 0, 1], 8000).into())
+        fn place(&self) -> io::Result<String> {
+            Ok("10.0.0.1:8000".to_owned())
         }
     }
 
@@ -141,11 +141,11 @@ mod tests {
         fn new(limits: Limits, stream_bytes: usize) -> Self {
             let wire = Wire { lang: Lang::En, ..Wire::default() };
             let room = Room::new(limits, wire).expect("limits that work");
-            let admission =
-                Census::admit(&Arc::default(), [10, 0, 0, 1].into(), room.limits(), Instant::now().into_std());
+            let from = Peer::from(SocketAddr::from(([10, 0, 0, 1], 1)));
+            let admission = Census::admit(&Arc::default(), &from, room.limits(), Instant::now().into_std());
             let admission = admission.expect("nobody else is there");
             let (stream, peer) = tokio::io::duplex(stream_bytes);
-            let connection = Connection::new(stream, "10.0.0.1:1", Standing::Stranger, &room, admission);
+            let connection = Connection::new(stream, &from, Standing::Stranger, &room, admission);
             Self { connection, peer, woken: Arc::default() }
         }
 

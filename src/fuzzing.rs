@@ -18,6 +18,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
 
 use crate::Listener;
+use crate::listen::Peer;
 
 pub use self::client::fuzz as client;
 pub use self::command::fuzz as command;
@@ -94,15 +95,15 @@ impl<S: Stream> Listener for Memory<S> {
         io.is_quiet()
     }
 
-    async fn accept(&mut self) -> io::Result<(S, SocketAddr)> {
+    async fn accept(&mut self) -> io::Result<(S, Peer)> {
         match self.0.recv().await {
-            Some(accepted) => Ok(accepted),
+            Some((stream, addr)) => Ok((stream, addr.into())),
             None => pending().await,
         }
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(([127, 0, 0, 1], 8000).into())
+    fn place(&self) -> io::Result<String> {
+        Ok("127.0.0.1:8000".to_owned())
     }
 }
 

@@ -3,10 +3,12 @@
 //! A [`Limits`] is made once and goes with the [`Room`](crate::Room); nothing else in the crate invents a bound. What the
 //! numbers promise together is law 7, and [`Limits::memory_bytes_max`] is that promise as arithmetic.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::listen::Peer;
 
 /// No limit of time: as a patience, a stall limit, a line deadline.
 pub const FOREVER: Duration = Duration::MAX;
@@ -138,7 +140,8 @@ pub struct Limits {
     /// How fast strangers may connect from one IPv4 address or one IPv6 /64; more are refused with one line. Default: `None`, no
     /// limit; `serve` takes [`CONNECT_RATE_DEFAULT`].
     pub connect_rate: Option<Rate>,
-    /// Who is no stranger: neither [`flood`](Self::flood) nor [`connect_rate`](Self::connect_rate) is for them. Default: loopback.
+    /// Who is no stranger: neither [`flood`](Self::flood) nor [`connect_rate`](Self::connect_rate) is for them, nor for who comes by a
+    /// Unix socket. Default: loopback.
     /// An IPv4-mapped address is taken as IPv4.
     pub trusted: Vec<IpNet>,
     /// Bytes that all connections together may hold of partial lines, of input not said yet and of the rests of torn lines,
@@ -242,10 +245,12 @@ impl Limits {
         Ok(())
     }
 
-    /// Whether who comes from `ip` is no stranger.
-    pub fn trusts(&self, ip: IpAddr) -> bool {
-        let ip = ip.to_canonical();
-        self.trusted.iter().any(|prefix| prefix.contains(&ip))
+    /// Whether `peer` is no stranger: one of this machine, by a Unix socket, is none.
+    pub fn trusts(&self, peer: &Peer) -> bool {
+        match peer.ip() {
+            Some(ip) => self.trusted.iter().any(|prefix| prefix.contains(&ip.to_canonical())),
+            None => true,
+        }
     }
 
     /// How large a segment of the log grows before the next begins: the grain in which old lines are dropped.
@@ -289,7 +294,10 @@ impl Limits {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
+    use crate::listen::Origin;
 
     #[test]
     fn default_limits_work_together() {
@@ -333,12 +341,16 @@ mod tests {
         assert_eq!(Limits { flood, connect_rate: Some(least), ..Limits::default() }.check(), Ok(()));
     }
 
+    fn peer(ip: &str) -> Peer {
+        Peer::from(SocketAddr::new(ip.parse().expect("an address"), 5000))
+    }
+
     #[test]
     fn trusted_are_those_within_a_prefix_and_by_default_the_machine_itself() {
         fn check(limits: &Limits, trusted: &[&str], strangers: &[&str]) {
             for (ips, expected) in [(trusted, true), (strangers, false)] {
                 for ip in ips {
-                    assert_eq!(limits.trusts(ip.parse().expect("an address")), expected, "{ip}");
+                    assert_eq!(limits.trusts(&peer(ip)), expected, "{ip}");
                 }
             }
         }
@@ -355,7 +367,9 @@ mod tests {
             &["10.1.2.3", "::ffff:10.1.2.3", "2001:db8::1", "2001:db8:ffff::1"],
             &["127.0.0.1", "::1", "10.2.0.0", "2001:db9::"],
         );
-        check(&Limits { trusted: Vec::new(), ..limits }, &[], &["127.0.0.1", "::1"]);
+        let limits = Limits { trusted: Vec::new(), ..limits };
+        check(&limits, &[], &["127.0.0.1", "::1"]);
+        assert!(limits.trusts(&Origin::Local { uid: 1000, pid: Some(7) }.into()), "whom the socket's file lets in");
         let all = "::/0".parse().expect("a prefix");
         check(&Limits { trusted: vec![all], ..Limits::default() }, &["::1"], &["127.0.0.1", "::ffff:10.0.0.1"]);
     }

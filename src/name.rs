@@ -86,7 +86,8 @@ pub enum Error {
     /// A word that lines of the server begin with, or what looks like one.
     #[error("this name would look like the server's own words")]
     Reserved,
-    /// What looks like an IPv4 address, or like a guest: so the server calls those who have no name. (IPv6 has colons.)
+    /// What looks like an IPv4 address, like a guest or like a local user: so the server calls those who have no name. (IPv6 has
+    /// colons.)
     #[error("this name would look like one that the server gives to who has none")]
     Given,
 }
@@ -150,7 +151,7 @@ impl fmt::Display for Name {
     }
 }
 
-fn word_keys(word: &str) -> [String; 2] {
+pub(crate) fn word_keys(word: &str) -> [String; 2] {
     [settled(skeleton(word).collect()), settled(word.to_owned())]
 }
 
@@ -166,15 +167,23 @@ fn settled(mut key: String) -> String {
 }
 
 /// Whether a name of this settled form looks like one that the server gives: four numbers parted by dots, or more, as some
-/// programs write an address with its port; or a guest's.
+/// programs write an address with its port; or a guest's; or a local user's, as [`Origin`](crate::listen::Origin) shows it and
+/// perhaps with a number behind it.
 fn is_given(key: &str) -> bool {
     // Among them what looks like a digit: `0` is settled as `o`.
     let digits = settled("0123456789".to_owned());
     let is_number = |part: &str| part.chars().all(|digit| digit.is_numeric() || digits.contains(digit));
     let guest = settled(GUEST.to_owned());
     let is_guest = key.strip_prefix(&guest).is_some_and(|number| !number.is_empty() && is_number(number));
+    let is_numbered = |part: &str, word: &str| {
+        let number = part.strip_prefix(&settled(word.to_owned()));
+        number.is_some_and(|number| !number.is_empty() && is_number(number))
+    };
+    let mut words = key.split('-');
+    let is_user = words.next().is_some_and(|word| is_numbered(word, "uid"))
+        && words.all(|word| is_number(word) || is_numbered(word, "pid"));
     let parts: Vec<&str> = key.split('.').filter(|part| !part.is_empty()).collect();
-    is_guest || (parts.len() >= 4 && parts.into_iter().all(is_number))
+    is_guest || is_user || (parts.len() >= 4 && parts.into_iter().all(is_number))
 }
 
 fn check_character(character: char) -> Result<(), Error> {
@@ -311,6 +320,11 @@ mod tests {
             "guest-",
             "guest-a",
             "guest-7th",
+            "uid",
+            "uid-pid",
+            "uid7th",
+            "uid7-bob",
+            "guid-1",
             "7-guest",
             "1.2.3",
             "v1.2.3.4",
@@ -384,7 +398,16 @@ mod tests {
             "1.2.3.\u{664}",
             "999.999.999.999",
         ];
-        for text in guests.into_iter().chain(addresses) {
+        let users = [
+            "uid0",
+            "uid1000-pid4242",
+            "UID1000-PID4242",
+            "uid1000-pid4242-2",
+            "u\u{456}d1000-pid42",
+            "uid1000-",
+            "uidl",
+        ];
+        for text in guests.into_iter().chain(addresses).chain(users) {
             assert_eq!(refusal(text), Some(Error::Given), "{text:?}");
         }
     }
@@ -497,7 +520,7 @@ mod tests {
         fn any_bytes_are_a_name_or_refused(
             bytes: Vec<u8>,
             text: String,
-            given in "(guest-|GUEST-|gu.st-|[0-9]{1,3}\\.){0,4}[0-9a-zA-Z]{0,3}",
+            given in "(guest-|GUEST-|gu.st-|uid|-pid|[0-9]{1,3}\\.?){0,4}[0-9a-zA-Z]{0,3}",
         ) {
             for bytes in [bytes, text.into_bytes(), given.into_bytes()] {
                 check_name(&bytes);

@@ -20,9 +20,10 @@ use smol_str::{SmolStr, format_smolstr};
 
 use crate::budget::{Allowance, Budget};
 use crate::door::Door;
-use crate::limits::{self, Limits};
+use crate::limits::{self, Limits, NAME_CHARS_MAX, WHO_BYTES_MAX};
+use crate::listen::{Origin, Peer};
 use crate::log::{Batch, Log, Position};
-use crate::name::{GUEST, Name};
+use crate::name::{self, GUEST, Name};
 use crate::session::{self, Wire};
 use crate::sync::{Arc, Mutex};
 use crate::wait::{Readers, Senders, Ticket, Wakes};
@@ -145,6 +146,13 @@ struct Seat {
     is_member: bool,
 }
 
+impl Seat {
+    /// One that has not entered.
+    fn new(who: Who) -> Self {
+        Self { who, name_keys: None, ticket: None, reader: None, is_member: false }
+    }
+}
+
 /// Law: tail <= cursor <= head, and cursor <= end.
 #[derive(Debug)]
 struct Reader {
@@ -246,10 +254,60 @@ impl Room {
                     format_smolstr!("{GUEST}{}", state.guests)
                 }
             };
-            let seat = Seat { who: Who::clone(&who), name_keys: None, ticket: None, reader: None, is_member: false };
-            (state.seats.insert(seat), who)
+            (state.seats.insert(Seat::new(Who::clone(&who))), who)
         });
         Member { room: self.clone(), key, who }
+    }
+
+    /// A place for who has a name from the beginning, which nobody else can take while it is there. Whoever comes by the same name
+    /// meanwhile, or by one that looks alike, gets it with a number: `bob-2`.
+    pub fn seat_named(&self, name: &str) -> Member {
+        loop {
+            // Each search is by doubling and halving, as many may have come by one name; and again if another was faster.
+            let is_free = |number| {
+                let keys = name::word_keys(&numbered(name, number));
+                self.shared.change(|state, _| !keys.iter().any(|key| state.names.contains_key(key)))
+            };
+            let (mut taken, mut free) = (0, 1);
+            while !is_free(free) {
+                (taken, free) = (free, 2 * free);
+            }
+            while free - taken > 1 {
+                let middle = taken.midpoint(free);
+                *if is_free(middle) { &mut free } else { &mut taken } = middle;
+            }
+            if let Some(member) = self.claim(&numbered(name, free)) {
+                return member;
+            }
+        }
+    }
+
+    /// A place by just this name, if nobody has it.
+    fn claim(&self, name: &str) -> Option<Member> {
+        let who = Who::from(name);
+        let name_keys = Box::new(name::word_keys(name));
+        let key = self.shared.change(|state, _| {
+            if name_keys.iter().any(|name_key| state.names.contains_key(name_key)) {
+                return None;
+            }
+            let key = state.seats.insert(Seat::new(Who::clone(&who)));
+            for name_key in &*name_keys {
+                state.names.insert(name_key.clone(), key);
+            }
+            state.seats[key].name_keys = Some(name_keys);
+            Some(key)
+        })?;
+        Some(Member { room: self.clone(), key, who })
+    }
+
+    /// A place for a connection from `peer`: by the name that it has proved, by what is known of it, or as the next guest.
+    pub(crate) fn seat_peer(&self, peer: &Peer) -> Member {
+        match (&peer.name, peer.origin, self.shared.wire.who) {
+            (Some(name), ..) => self.seat_named(name.as_str()),
+            // An address is its own only, while several connections may be of one process.
+            (None, Origin::Local { .. }, session::Who::Address) => self.seat_named(&peer.origin.to_string()),
+            (None, origin, _) => self.seat(&origin.to_string()),
+        }
     }
 
     /// Ends the room: nothing more is said, everyone reads on to the head and then finds its end. No departures are told.
@@ -486,6 +544,21 @@ impl State {
             self.senders.remove(ticket);
         }
     }
+}
+
+/// The name that the one with this number gets, of those who come by the same one. It is as short as names are.
+fn numbered(name: &str, number: u64) -> String {
+    if number <= 1 {
+        return name.to_owned();
+    }
+    let suffix = format!("-{number}");
+    let fits = |end: &usize| {
+        let begin = &name[..*end];
+        begin.chars().count() + suffix.len() <= NAME_CHARS_MAX && begin.len() + suffix.len() <= WHO_BYTES_MAX
+    };
+    let ends = name.char_indices().map(|(at, _)| at).chain([name.len()]);
+    let end = ends.take_while(fits).last().unwrap_or(0);
+    format!("{}{suffix}", &name[..end])
 }
 
 fn free(names: &mut BTreeMap<String, usize>, keys: &[String]) {
@@ -818,5 +891,94 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let bytes = self.shared.limits.turn_bytes();
         let _broken = self.shared.change_unless_broken(|state, _| state.reserved_bytes -= bytes);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn room(who: session::Who) -> Room {
+        Room::new(Limits::default(), Wire { who, ..Wire::default() }).expect("limits that work")
+    }
+
+    fn peer(name: Option<&str>, origin: Origin) -> Peer {
+        let name = name.map(|name| Name::parse(name.as_bytes()).expect("a name"));
+        Peer { name, ..origin.into() }
+    }
+
+    const LOCAL: Origin = Origin::Local { uid: 1000, pid: Some(42) };
+
+    #[test]
+    fn name_that_was_given_is_nobody_elses_until_it_is_given_back() {
+        let room = room(session::Who::Address);
+        let names = ["bob", "BOB", "B\u{43E}b", "rob"];
+        let mut members: Vec<Member> = names.into_iter().map(|name| room.seat_named(name)).collect();
+        let called: Vec<&str> = members.iter().map(Member::who).collect();
+        assert_eq!(called, ["bob", "BOB-2", "B\u{43E}b-3", "rob"]);
+        members.remove(1);
+        assert_eq!(room.seat_named("bob").who(), "bob-2", "it is free again");
+        drop(members);
+        assert_eq!(room.seat_named("bob").who(), "bob");
+        assert_eq!(room.shared.state.lock().expect("whole").names.len(), 0, "nothing is left behind");
+    }
+
+    #[test]
+    fn name_that_was_given_is_refused_to_who_asks_for_it() {
+        let room = room(session::Who::Address);
+        let given = room.seat_named("bob");
+        let mut other = room.seat("10.0.0.1:1");
+        let mut cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(Ok(mut turn)) = other.poll_turn(&mut cx) else { panic!("there is room") };
+        other.enter(&mut turn).expect("it is open");
+        let name = Name::parse(b"Bob").expect("a name");
+        assert_eq!(other.rename(&mut turn, &name), Err(Taken), "though bob has not entered yet");
+        drop(given);
+        assert_eq!(other.rename(&mut turn, &name), Ok(()));
+        assert_eq!(room.seat_named("bob").who(), "bob-2", "who took it has it");
+    }
+
+    #[test]
+    fn many_of_one_name_are_told_apart_by_numbers_as_short_as_can_be() {
+        let room = room(session::Who::Address);
+        let members: Vec<Member> = (0..100).map(|_| room.seat_named("bob")).collect();
+        assert_eq!(members[0].who(), "bob");
+        for (number, member) in members.iter().enumerate().skip(1) {
+            assert_eq!(member.who(), format!("bob-{}", number + 1));
+        }
+    }
+
+    #[test]
+    fn numbered_names_are_no_longer_than_names_are() {
+        assert_eq!(numbered("bob", 1), "bob");
+        assert_eq!(numbered("bob", 12), "bob-12");
+        assert_eq!(numbered(&"a".repeat(32), 1), "a".repeat(32));
+        assert_eq!(numbered(&"a".repeat(31), 2), format!("{}-2", "a".repeat(30)));
+        assert_eq!(numbered(&"\u{1F980}".repeat(24), 2), format!("{}-2", "\u{1F980}".repeat(23)));
+        assert_eq!(numbered(&"\u{540D}".repeat(32), u64::MAX), format!("{}-{}", "\u{540D}".repeat(11), u64::MAX));
+    }
+
+    #[test]
+    fn members_are_called_by_what_they_have_proved_or_by_what_is_known_of_them() {
+        let network = || Origin::Network(([10, 0, 0, 1], 5000).into());
+        let cases = [
+            (session::Who::Address, None, network(), "10.0.0.1:5000"),
+            (session::Who::Address, None, LOCAL, "uid1000-pid42"),
+            (session::Who::Address, None, LOCAL, "uid1000-pid42-2"),
+            (session::Who::Address, None, Origin::Local { uid: 7, pid: None }, "uid7"),
+            (session::Who::Address, Some("bob"), network(), "bob"),
+            (session::Who::Address, Some("bob"), LOCAL, "bob-2"),
+            (session::Who::Guest, None, network(), "guest-1"),
+            (session::Who::Guest, None, LOCAL, "guest-2"),
+            (session::Who::Guest, Some("bob"), network(), "bob"),
+        ];
+        let rooms = [room(session::Who::Address), room(session::Who::Guest)];
+        let mut members = Vec::new();
+        for (who, name, origin, expected) in cases {
+            let room = &rooms[usize::from(who == session::Who::Guest)];
+            let member = room.seat_peer(&peer(name, origin));
+            assert_eq!(member.who(), expected);
+            members.push(member);
+        }
     }
 }

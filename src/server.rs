@@ -5,7 +5,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -20,7 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::census::Census;
 use crate::connection::Connection;
 use crate::drive::Standing;
-use crate::listen::Listener;
+use crate::listen::{Listener, Peer};
 use crate::notice::Notice;
 use crate::room::Room;
 use crate::shard::{Ended, Shard};
@@ -64,21 +63,21 @@ const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// use std::net::SocketAddr;
 /// use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 /// use tokio::sync::{mpsc, oneshot};
-/// use unisono::{Limits, Listener, Room, Wire, server};
+/// use unisono::{Limits, Listener, Room, Wire, listen::Peer, server};
 ///
 /// /// Connections that come out of a channel.
 /// struct Memory(mpsc::Receiver<DuplexStream>);
 ///
 /// impl Listener for Memory {
 ///     type Io = DuplexStream;
-///     async fn accept(&mut self) -> io::Result<(DuplexStream, SocketAddr)> {
+///     async fn accept(&mut self) -> io::Result<(DuplexStream, Peer)> {
 ///         match self.0.recv().await {
-///             Some(stream) => Ok((stream, ([127, 0, 0, 1], 1).into())),
+///             Some(stream) => Ok((stream, SocketAddr::from(([127, 0, 0, 1], 1)).into())),
 ///             None => std::future::pending().await,
 ///         }
 ///     }
-///     fn local_addr(&self) -> io::Result<SocketAddr> {
-///         Ok(([127, 0, 0, 1], 8000).into())
+///     fn place(&self) -> io::Result<String> {
+///         Ok("127.0.0.1:8000".to_owned())
 ///     }
 /// }
 ///
@@ -228,8 +227,8 @@ struct Accepting<L: Listener> {
 
 impl<L: Listener> Accepting<L> {
     async fn run(mut self, mut listener: L, mut stopped: watch::Receiver<()>) -> Outcome {
-        if let Ok(addr) = listener.local_addr() {
-            tracing::info!("listening on {addr}");
+        if let Ok(place) = listener.place() {
+            tracing::info!("listening on {place}");
         }
         loop {
             let backoff = self.errors.until;
@@ -247,7 +246,7 @@ impl<L: Listener> Accepting<L> {
                 } => match accepted {
                     Ok((stream, from)) => {
                         self.errors.on_accepted();
-                        self.on_accepted(stream, from);
+                        self.on_accepted(stream, &from);
                     }
                     Err(error) => {
                         self.departures.mark_unchanged();
@@ -258,19 +257,19 @@ impl<L: Listener> Accepting<L> {
         }
     }
 
-    fn on_accepted(&mut self, stream: L::Io, from: SocketAddr) {
-        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+    fn on_accepted(&mut self, stream: L::Io, from: &Peer) {
         let limits = self.room.limits();
-        let standing = if limits.trusts(from.ip()) { Standing::Trusted } else { Standing::Stranger };
+        let standing = if limits.trusts(from) { Standing::Trusted } else { Standing::Stranger };
         let now = Instant::now().into_std();
-        let admitted = if self.room.door().lets_in(from.ip(), now) {
-            Census::admit(&self.census, from.ip(), limits, now)
+        // The lists are of addresses: whom a Unix socket lets in is for the mode of its file.
+        let admitted = if from.ip().is_none_or(|ip| self.room.door().lets_in(ip, now)) {
+            Census::admit(&self.census, from, limits, now)
         } else {
             Err(Notice::NotLetIn)
         };
         match admitted {
             Ok(admission) => {
-                let connection = Connection::new(stream, &from.to_string(), standing, &self.room, admission);
+                let connection = Connection::new(stream, from, standing, &self.room, admission);
                 let connection = Box::new(connection);
                 // A shard ends before its listeners only when the room is broken, and then so does everything.
                 let _broken = self.shards[self.next_shard % self.shards.len()].send(connection);
@@ -330,10 +329,16 @@ impl AcceptErrors {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use tokio::io::{AsyncWriteExt, DuplexStream};
 
     use super::*;
     use crate::{Limits, Wire};
+
+    fn peer() -> Peer {
+        SocketAddr::from(([10, 0, 0, 1], 1)).into()
+    }
 
     /// Has one connection.
     struct Once(Option<DuplexStream>);
@@ -341,15 +346,15 @@ mod tests {
     impl Listener for Once {
         type Io = DuplexStream;
 
-        async fn accept(&mut self) -> io::Result<(DuplexStream, SocketAddr)> {
+        async fn accept(&mut self) -> io::Result<(DuplexStream, Peer)> {
             match self.0.take() {
-                Some(stream) => Ok((stream, ([10, 0, 0, 1], 1).into())),
+                Some(stream) => Ok((stream, peer())),
                 None => std::future::pending().await,
             }
         }
 
-        fn local_addr(&self) -> io::Result<SocketAddr> {
-            Ok(([10, 0, 0, 1], 8000).into())
+        fn place(&self) -> io::Result<String> {
+            Ok("10.0.0.1:8000".to_owned())
         }
     }
 
@@ -403,7 +408,7 @@ mod tests {
             Accepting { room, census: Arc::default(), shards, next_shard: 1, departures, errors };
         for expected in [1, 2, 0, 1] {
             let (_peer, stream) = tokio::io::duplex(64);
-            accepting.on_accepted(stream, ([10, 0, 0, 1], 1).into());
+            accepting.on_accepted(stream, &peer());
             let came: Vec<usize> = (0..3).filter(|shard| coming[*shard].try_recv().is_ok()).collect();
             assert_eq!(came, [expected]);
         }

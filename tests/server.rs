@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use unisono::limits::{FOREVER, Flood, Rate};
+use unisono::listen::Peer;
 use unisono::{Lang, Limits, Listener, Room, Who, Wire, server};
 
 /// A stream in memory that panics when it reads a certain byte, counts how often it is asked to write, and takes no more
@@ -82,12 +83,12 @@ struct Memory {
 impl Listener for Memory {
     type Io = Stream;
 
-    async fn accept(&mut self) -> io::Result<(Stream, SocketAddr)> {
+    async fn accept(&mut self) -> io::Result<(Stream, Peer)> {
         match self.incoming.recv().await {
             Some(result) => {
                 self.port += 1;
                 result.map(|stream| {
-                    let from = ([10, 0, 0, stream.host], self.port).into();
+                    let from = SocketAddr::from(([10, 0, 0, stream.host], self.port)).into();
                     (stream, from)
                 })
             }
@@ -95,8 +96,8 @@ impl Listener for Memory {
         }
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(([10, 0, 0, 1], 8000).into())
+    fn place(&self) -> io::Result<String> {
+        Ok("10.0.0.1:8000".to_owned())
     }
 }
 
@@ -610,12 +611,12 @@ struct Panicking;
 impl Listener for Panicking {
     type Io = Stream;
 
-    async fn accept(&mut self) -> io::Result<(Stream, SocketAddr)> {
+    async fn accept(&mut self) -> io::Result<(Stream, Peer)> {
         panic!("a planted panic")
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(([10, 0, 0, 1], 8000).into())
+    fn place(&self) -> io::Result<String> {
+        Ok("10.0.0.1:8000".to_owned())
     }
 }
 

@@ -1,12 +1,12 @@
 //! Networks that the server and the client run on unchanged.
 
 use std::io;
-use std::net::SocketAddr;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use unisono::Listener;
+use unisono::listen::Peer;
 
 pub mod faulty;
 pub mod simnet;
@@ -52,11 +52,12 @@ impl Turmoil {
 impl Listener for Turmoil {
     type Io = turmoil::net::TcpStream;
 
-    async fn accept(&mut self) -> io::Result<(Self::Io, SocketAddr)> {
-        self.0.accept().await
+    async fn accept(&mut self) -> io::Result<(Self::Io, Peer)> {
+        let (stream, from) = self.0.accept().await?;
+        Ok((stream, from.into()))
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+    fn place(&self) -> io::Result<String> {
+        Ok(self.0.local_addr()?.to_string())
     }
 }

@@ -11,7 +11,7 @@ use super::outlet::{Outlet, poll_write_slices};
 use super::{Drive, Input, LineClock, Phase, Standing, Told, now};
 use crate::flood::Meter;
 use crate::log::Batch;
-use crate::room::{Member, Next, Room};
+use crate::room::{Member, Next};
 use crate::session::{Past, Session};
 use crate::shard::yield_now;
 
@@ -40,16 +40,9 @@ pub(crate) enum Left {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Idle<S> {
-    /// A connection from `address`, on its way into `room`.
-    pub(crate) fn new(stream: S, address: &str, standing: Standing, room: &Room) -> Self {
-        Self {
-            stream,
-            member: room.seat(address),
-            is_inside: false,
-            past: Past::default(),
-            standing,
-            is_listening: false,
-        }
+    /// The connection of `member`, on its way into the room.
+    pub(crate) fn new(stream: S, member: Member, standing: Standing) -> Self {
+        Self { stream, member, is_inside: false, past: Past::default(), standing, is_listening: false }
     }
 
     /// The short way of a member that was woken only for what others said: one write, and back to where it was parked. So it

@@ -112,7 +112,7 @@ fn room() -> Room {
 }
 
 fn drive(room: &Room, who: &str) -> Drive<Stream> {
-    Idle::new(Stream::default(), who, Standing::Stranger, room).unfold(&Left::All)
+    Idle::new(Stream::default(), room.seat(who), Standing::Stranger).unfold(&Left::All)
 }
 
 fn context() -> Context<'static> {
@@ -327,7 +327,7 @@ async fn stranger_says_its_burst_at_once_and_then_goes_at_its_pace() {
 #[tokio::test(start_paused = true)]
 async fn trusted_peer_is_not_slowed() {
     let room = room_with(slowing());
-    let mut drive = Idle::new(Stream::default(), WHO, Standing::Trusted, &room).unfold(&Left::All);
+    let mut drive = Idle::new(Stream::default(), room.seat(WHO), Standing::Trusted).unfold(&Left::All);
     send(&mut drive, &b"hi\n".repeat(1000));
     settle(&mut drive);
     assert_eq!(written(&mut drive).lines().count(), 1 + 1000);
@@ -637,7 +637,7 @@ async fn idle_reader_takes_what_others_say_and_reads_nothing() {
 async fn short_way_is_for_members_who_listen_and_have_said_nothing() {
     let room = room();
     let mut other = member(&room, "other");
-    let mut newcomer = Idle::new(Stream::default(), "newcomer", Standing::Stranger, &room);
+    let mut newcomer = Idle::new(Stream::default(), room.seat("newcomer"), Standing::Stranger);
     assert!(matches!(poll_short(&mut newcomer), (Some(Left::All), written) if written.is_empty()), "not entered");
     let mut drive = entered(&room, WHO);
     send(&mut drive, &b"x\n".repeat(ROUNDS_PER_POLL));

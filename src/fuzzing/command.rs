@@ -74,6 +74,12 @@ pub(crate) fn check_name(bytes: &[u8]) -> Option<Name> {
     assert_eq!(text.parse::<Ipv4Addr>().ok(), None, "{text:?} is somebody's address");
     let number = text.to_ascii_lowercase().strip_prefix("guest-").map(str::to_owned);
     assert!(number.is_none_or(|number| number.parse::<u64>().is_err()), "{text:?} is a guest's");
+    let user = text.to_ascii_lowercase();
+    let user = user.strip_prefix("uid").and_then(|ids| ids.split_once("-pid"));
+    assert!(
+        user.is_none_or(|(uid, pid)| !uid.parse::<u32>().is_ok_and(|_| pid.parse::<u32>().is_ok())),
+        "{text:?} is a user's"
+    );
     let again = Name::parse(bytes).expect("it was one before");
     assert_eq!(again.keys(), name.keys(), "a name has its keys whenever it is asked");
     check_keys(text);

@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::Listener;
+use super::{Listener, Peer};
 use crate::limits::{FOREVER, Limits, SEND_BUFFER_BYTES};
 
 /// How long a peer may be idle before it is asked whether it lives, how often it is asked again, and how many times: a
@@ -51,6 +51,15 @@ impl Tcp {
         socket.listen(LISTEN_BACKLOG)?;
         Ok(Self { listener: TcpListener::from_std(socket.into())? })
     }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
 }
 
 fn set_options(socket: &Socket, limits: &Limits) -> io::Result<()> {
@@ -82,9 +91,9 @@ fn user_timeout(limits: &Limits) -> Option<Duration> {
 impl Listener for Tcp {
     type Io = Connection;
 
-    async fn accept(&mut self) -> io::Result<(Connection, SocketAddr)> {
+    async fn accept(&mut self) -> io::Result<(Connection, Peer)> {
         let (stream, from) = self.listener.accept().await?;
-        Ok((Connection(stream), from))
+        Ok((Connection(stream), from.into()))
     }
 
     /// Looks whether tokio holds the connection for readable. Whoever was told that a read is pending is registered with
@@ -93,8 +102,8 @@ impl Listener for Tcp {
         io.0.try_io(Interest::READABLE, || Ok(())).is_err()
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    fn place(&self) -> io::Result<String> {
+        Ok(self.local_addr()?.to_string())
     }
 }
 
@@ -167,7 +176,7 @@ mod tests {
         let peer = TcpStream::connect(addr);
         let (accepted, connected) = tokio::join!(tcp.accept(), peer);
         let (stream, from) = accepted.expect("a peer comes");
-        assert_eq!(from, connected.expect("it listens").local_addr().expect("it is bound"));
+        assert_eq!(from, connected.expect("it listens").local_addr().expect("it is bound").into());
         let socket = SockRef::from(&stream.0);
         assert!(socket.tcp_nodelay().expect("readable"));
         assert!(socket.keepalive().expect("readable"));

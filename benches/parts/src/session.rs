@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{JoinHandle, yield_now};
+use unisono::listen::Peer;
 use unisono::{Limits, Listener, Room, Wire, server};
 
 use crate::SAID;
@@ -176,14 +177,14 @@ struct Streams {
 impl Listener for Streams {
     type Io = Stream;
 
-    async fn accept(&mut self) -> io::Result<(Stream, SocketAddr)> {
+    async fn accept(&mut self) -> io::Result<(Stream, Peer)> {
         let Some(stream) = self.streams.next() else { return std::future::pending().await };
-        let from = ([10, 0, 0, 1], self.next_port).into();
+        let from = SocketAddr::from(([10, 0, 0, 1], self.next_port)).into();
         self.next_port += 1;
         Ok((stream, from))
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(([10, 0, 0, 1], 8000).into())
+    fn place(&self) -> io::Result<String> {
+        Ok("10.0.0.1:8000".to_owned())
     }
 }

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use unisono::Listener;
+use unisono::listen::Peer;
 
 use super::simnet::{Odds, Options, PLANTED_PANIC};
 use crate::random::Random;
@@ -138,7 +139,7 @@ impl<L> FaultyListener<L> {
 impl<L: Listener + Send + Sync> Listener for FaultyListener<L> {
     type Io = FaultyStream<L::Io>;
 
-    async fn accept(&mut self) -> io::Result<(Self::Io, SocketAddr)> {
+    async fn accept(&mut self) -> io::Result<(Self::Io, Peer)> {
         let failing = std::future::poll_fn(|cx| {
             let mut state = self.faults.lock();
             if let Some(error) = state.accept_errors.pop_front() {
@@ -148,18 +149,19 @@ impl<L: Listener + Send + Sync> Listener for FaultyListener<L> {
             state.accepting = Some(cx.waker().clone());
             Poll::Pending
         });
-        let (inner, peer) = tokio::select! {
+        let (inner, from) = tokio::select! {
             biased;
             error = failing => return Err(error),
             accepted = self.inner.accept() => accepted?,
         };
+        let peer = from.addr().expect("it comes by a network");
         let mut state = self.faults.lock();
         state.accepted += 1;
         let random = state.random.fork_at(state.accepted);
         let options = state.options;
         state.streams.insert(peer, Armed::default());
         drop(state);
-        Ok((FaultyStream { inner, peer, random, options, faults: self.faults.clone() }, peer))
+        Ok((FaultyStream { inner, peer, random, options, faults: self.faults.clone() }, from))
     }
 
     fn is_quiet(io: &Self::Io) -> bool {
@@ -167,8 +169,8 @@ impl<L: Listener + Send + Sync> Listener for FaultyListener<L> {
         !is_armed && L::is_quiet(&io.inner)
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
+    fn place(&self) -> io::Result<String> {
+        self.inner.place()
     }
 }
 

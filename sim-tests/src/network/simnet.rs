@@ -48,6 +48,7 @@ use tokio::runtime::Handle;
 use tokio::task::coop::poll_proceed;
 use tokio::time::{Instant, Sleep};
 use unisono::Listener;
+use unisono::listen::Peer;
 
 mod trace;
 mod world;
@@ -443,19 +444,19 @@ pub struct SimListener {
 impl Listener for SimListener {
     type Io = SimStream;
 
-    async fn accept(&mut self) -> io::Result<(SimStream, SocketAddr)> {
+    async fn accept(&mut self) -> io::Result<(SimStream, Peer)> {
         let addr = self.addr;
         let accepted = poll_fn(|cx| self.network.with(|world| world.poll_accept(addr, cx.waker()))).await;
         let (id, local, peer) = accepted?;
-        Ok((SimStream { network: self.network.clone(), id, side: Side::Server, local, peer }, peer))
+        Ok((SimStream { network: self.network.clone(), id, side: Side::Server, local, peer }, peer.into()))
     }
 
     fn is_quiet(io: &SimStream) -> bool {
         io.network.with(|world| world.is_awaited(io.id, io.side))
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.addr)
+    fn place(&self) -> io::Result<String> {
+        Ok(self.addr.to_string())
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
+use unisono::listen::Peer;
 use unisono::{Listener, client};
 
 use crate::history::{Client, Event, Record};
@@ -126,9 +127,10 @@ pub(super) struct Noting<L> {
 impl<L: Listener + Send + Sync> Listener for Noting<L> {
     type Io = L::Io;
 
-    async fn accept(&mut self) -> io::Result<(L::Io, SocketAddr)> {
+    async fn accept(&mut self) -> io::Result<(L::Io, Peer)> {
         let (stream, peer) = self.inner.accept().await?;
-        self.recorder.notes().accepted.push((self.recorder.now(), peer));
+        let addr = peer.addr().expect("it comes by a network");
+        self.recorder.notes().accepted.push((self.recorder.now(), addr));
         Ok((stream, peer))
     }
 
@@ -136,8 +138,8 @@ impl<L: Listener + Send + Sync> Listener for Noting<L> {
         L::is_quiet(io)
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
+    fn place(&self) -> io::Result<String> {
+        self.inner.place()
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use unisono::listen::Tcp;
-use unisono::{Listener, Room, server};
+use unisono::{Room, server};
 
 use super::client::{Breakable, Clock, Newcomer, Noting, Recorder};
 use super::local::Local;

@@ -227,7 +227,7 @@ async fn connecting_to_nobody_times_out_and_to_a_host_that_comes_back_does_not()
     };
     let (client, server, ()) = tokio::join!(network.connect(CLIENT, ADDR), listener.accept(), power);
     let (client, (server, from)) = (client.expect("it answers"), server.expect("somebody comes"));
-    assert_eq!((from, client.local_addr()), (server.peer_addr(), server.peer_addr()));
+    assert_eq!((from.addr(), client.local_addr()), (Some(server.peer_addr()), server.peer_addr()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -239,7 +239,7 @@ async fn full_backlog_does_not_answer_until_there_is_room() {
     let mut third = Box::pin(network.connect(CLIENT, ADDR));
     assert!(timeout(Duration::from_secs(60), &mut third).await.is_err());
     let (_server, from) = listener.accept().await.expect("the first waits");
-    assert_eq!(from.port(), 32_768, "ports are allotted in order");
+    assert_eq!(from.addr().map(|addr| addr.port()), Some(32_768), "ports are allotted in order");
     let third = third.await.expect("there is room now");
     assert_eq!(third.local_addr().port(), 32_770);
     let mut fourth = Box::pin(network.connect(CLIENT, ADDR));
