@@ -3,37 +3,118 @@
 //! Every option can be given by the environment, too. A bad one ends the process with exit code 2 and a message that names
 //! the option and what would be right; the numbers are checked together as well, so `serve` fails before it has begun.
 
-use clap::{Parser, Subcommand};
+use std::{ffi::OsString, io::Write, path::PathBuf};
+
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub(crate) use self::{
     connect::Connect,
     serve::{DoorAsked, Serve},
+    settings::Settings,
     values::Address,
 };
 use self::{
     connect::{CONNECT_HELP, ConnectWords},
-    serve::{Fault, SERVE_HELP, ServeWords},
+    serve::{SERVE_HELP, ServeWords},
 };
 
 mod connect;
+mod file;
 mod serve;
+mod settings;
 mod values;
 
 /// What the process is to do.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Task {
-    Serve(Box<Serve>),
+    /// And the options that ask for it.
+    Serve(Box<Serve>, Settings),
     Connect(Connect),
+    /// Nothing but to see whether the files that it names can be used.
+    Check(Box<Serve>),
+    /// Nothing but to show this.
+    Show(String),
+}
+
+/// Why there is nothing to do.
+#[derive(Debug)]
+enum Refusal {
+    /// Help, version, or what is wrong on the command line or in the environment.
+    Clap(clap::Error),
+    /// What is wrong beyond that, each in one line.
+    Mistakes(Vec<String>),
 }
 
 /// The task that the process was started for. It does not return for help, version and bad options.
 pub(crate) fn parse() -> Task {
-    let task = meaning(CommandLine::parse());
-    task.unwrap_or_else(|fault| {
-        // Nothing better can be done about a stderr that fails.
-        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("error: {fault}\n"));
-        std::process::exit(2)
+    match read(&words()) {
+        Ok(task) => task,
+        Err(Refusal::Clap(error)) => error.exit(),
+        Err(Refusal::Mistakes(mistakes)) => {
+            for mistake in mistakes {
+                // Nothing better can be done about a stderr that fails.
+                let _ = writeln!(std::io::stderr(), "error: {mistake}");
+            }
+            std::process::exit(2)
+        }
+    }
+}
+
+/// What the process that serves would serve if it were started again: its file may have changed.
+///
+/// # Errors
+///
+/// What is wrong, each in one line.
+pub(crate) fn serve_again() -> Result<(Box<Serve>, Settings), Vec<String>> {
+    match read(&words()) {
+        Ok(Task::Serve(serve, settings)) => Ok((serve, settings)),
+        Ok(_) => Err(vec!["it was not started to serve".into()]),
+        Err(Refusal::Clap(error)) => Err(vec![error.to_string()]),
+        Err(Refusal::Mistakes(mistakes)) => Err(mistakes),
+    }
+}
+
+fn words() -> Vec<OsString> {
+    std::env::args_os().collect()
+}
+
+/// The command line to a task; where it names a file, that one's values are the defaults.
+///
+/// So a relation between options (one that wants another) is for [`serve::meaning`] to check: clap's own rules leave defaults out.
+fn read(arguments: &[OsString]) -> Result<Task, Refusal> {
+    let command = CommandLine::command();
+    let mut matches = command.clone().try_get_matches_from(arguments).map_err(Refusal::Clap)?;
+    let serve_command = command.find_subcommand(SERVE).expect("there is one");
+    if let Some(path) = file_path(&matches) {
+        let found = file::load(&path, serve_command).map_err(Refusal::Mistakes)?;
+        let command = command.clone().mut_subcommand(SERVE, |serve| with_defaults(serve, found));
+        matches = command.try_get_matches_from(arguments).map_err(Refusal::Clap)?;
+    }
+    let words = match CommandLine::from_arg_matches(&matches).map_err(Refusal::Clap)?.task {
+        TaskWords::Serve(words) => words,
+        TaskWords::Connect(words) => return Ok(Task::Connect(connect::meaning(words))),
+    };
+    let settings = Settings::of(serve_command, matches.subcommand_matches(SERVE).expect("it has matched"));
+    let (print, check) = (words.about.print_config, words.about.check_config);
+    let serve = serve::meaning(*words).map_err(|fault| Refusal::Mistakes(vec![fault.to_string()]))?;
+    Ok(match (print, check) {
+        (true, _) => Task::Show(settings.to_string()),
+        (false, true) => Task::Check(Box::new(serve)),
+        (false, false) => Task::Serve(Box::new(serve), settings),
     })
+}
+
+/// The command with these values as defaults. Its options may stand in another order.
+fn with_defaults(command: Command, found: Vec<file::Found>) -> Command {
+    found
+        .into_iter()
+        .fold(command, |command, file::Found { id, text }| command.mut_arg(id, |option| option.default_value(text)))
+}
+
+const SERVE: &str = "serve";
+
+fn file_path(matches: &ArgMatches) -> Option<PathBuf> {
+    matches.subcommand_matches(SERVE)?.get_one("config").cloned()
 }
 
 /// A broadcast line server and its client: everyone sees every line, whole, in one order.
@@ -59,18 +140,10 @@ enum TaskWords {
     Connect(ConnectWords),
 }
 
-fn meaning(words: CommandLine) -> Result<Task, Fault> {
-    match words.task {
-        TaskWords::Serve(words) => serve::meaning(*words).map(|serve| Task::Serve(Box::new(serve))),
-        TaskWords::Connect(words) => Ok(Task::Connect(connect::meaning(words))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use clap::CommandFactory;
     use unisono::{
         Lang, Limits, Who, Wire,
         client::{Options, Sending},
@@ -80,13 +153,16 @@ mod tests {
     use super::*;
 
     fn task(line: &str) -> Result<Task, String> {
-        let words = CommandLine::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;
-        meaning(words).map_err(|fault| fault.to_string())
+        let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        read(&words).map_err(|refusal| match refusal {
+            Refusal::Clap(error) => error.to_string(),
+            Refusal::Mistakes(mistakes) => mistakes.join("\n"),
+        })
     }
 
     fn serve(options: &str) -> Serve {
         match task(&format!("unisono serve {options}")) {
-            Ok(Task::Serve(serve)) => *serve,
+            Ok(Task::Serve(serve, _)) => *serve,
             other => panic!("{other:?}"),
         }
     }

@@ -5,23 +5,33 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::Context;
+
 use crate::arguments::{self, Task};
 
 mod connect;
 mod door;
 mod listeners;
+mod reload;
 mod serve;
 mod signals;
 
 /// Does what the command line says.
 pub(crate) fn run() -> ExitCode {
     let outcome = match arguments::parse() {
-        Task::Serve(serve) => serve::run(*serve),
+        Task::Serve(serve, settings) => serve::run(*serve, settings),
         Task::Connect(connect) => connect::run(connect),
+        Task::Check(serve) => Ok(serve::check(&serve)),
+        Task::Show(text) => show(&text),
     };
     outcome.unwrap_or_else(|error| {
         // Not `eprintln`, which panics when stderr cannot be written.
         let _ = writeln!(io::stderr(), "unisono: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+fn show(text: &str) -> anyhow::Result<ExitCode> {
+    io::stdout().write_all(text.as_bytes()).context("cannot write to stdout")?;
+    Ok(ExitCode::SUCCESS)
 }

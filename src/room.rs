@@ -20,7 +20,7 @@ use smol_str::{SmolStr, format_smolstr};
 
 use crate::budget::{Allowance, Budget};
 use crate::door::Door;
-use crate::limits::{self, Limits, NAME_CHARS_MAX, WHO_BYTES_MAX};
+use crate::limits::{self, Flood, Limits, NAME_CHARS_MAX, WHO_BYTES_MAX};
 use crate::listen::{Origin, Peer};
 use crate::log::{Batch, Log, Position};
 use crate::name::{self, GUEST, Name};
@@ -48,6 +48,8 @@ pub struct Room {
 #[derive(Debug)]
 struct Shared {
     limits: Limits,
+    /// As they are by now: some may change. Apart from the state, as it is asked for without need of the order.
+    limits_now: Mutex<Arc<Limits>>,
     wire: Wire,
     door: Door,
     budget: Arc<Budget>,
@@ -225,12 +227,42 @@ impl Room {
             missed_lines: 0,
         };
         let budget = Budget::new(limits.partial_bytes_total);
-        Ok(Self { shared: Arc::new(Shared { limits, wire, door, budget, state: Mutex::new(state) }) })
+        let limits_now = Mutex::new(Arc::new(limits.clone()));
+        Ok(Self { shared: Arc::new(Shared { limits, limits_now, wire, door, budget, state: Mutex::new(state) }) })
     }
 
-    /// Its numbers.
+    /// Its numbers, as it was made with them.
     pub fn limits(&self) -> &Limits {
         &self.shared.limits
+    }
+
+    /// Its numbers as they are by now, see [`change_limits`](Self::change_limits).
+    pub fn limits_now(&self) -> Arc<Limits> {
+        Arc::clone(&self.shared.limits_now.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// [`Limits::flood`] as it is by now.
+    pub(crate) fn flood_now(&self) -> Option<Flood> {
+        self.shared.limits_now.lock().unwrap_or_else(PoisonError::into_inner).flood
+    }
+
+    /// Takes over from `limits` what may change while the room is open: [`Limits::flood`], [`Limits::connect_rate`] and
+    /// [`Limits::trusted`]. Who comes from now on is measured by them. Who is in keeps its standing, and is measured by a new
+    /// `flood` once it has been quiet for a while.
+    ///
+    /// # Errors
+    ///
+    /// When those cannot work, see [`Limits::check`]; nothing has changed then.
+    pub fn change_limits(&self, limits: &Limits) -> Result<(), limits::Error> {
+        let changed = Limits {
+            flood: limits.flood,
+            connect_rate: limits.connect_rate,
+            trusted: limits.trusted.clone(),
+            ..self.shared.limits.clone()
+        };
+        changed.check()?;
+        *self.shared.limits_now.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(changed);
+        Ok(())
     }
 
     /// How it speaks.

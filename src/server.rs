@@ -258,12 +258,12 @@ impl<L: Listener> Accepting<L> {
     }
 
     fn on_accepted(&mut self, stream: L::Io, from: &Peer) {
-        let limits = self.room.limits();
+        let limits = self.room.limits_now();
         let standing = if limits.trusts(from) { Standing::Trusted } else { Standing::Stranger };
         let now = Instant::now().into_std();
         // The lists are of addresses: whom a Unix socket lets in is for the mode of its file.
         let admitted = if from.ip().is_none_or(|ip| self.room.door().lets_in(ip, now)) {
-            Census::admit(&self.census, from, limits, now)
+            Census::admit(&self.census, from, &limits, now)
         } else {
             Err(Notice::NotLetIn)
         };

@@ -41,10 +41,11 @@ RATE is how many at once and how many a second from then on: 20+2/s.
 CIDR is an address and the length of a prefix: 10.0.0.0/8, fd00::/8; or one address: 192.0.2.7.
 
 Every option can also be set as an environment variable, for example UNISONO_LINE_MAX=4KiB, \
-UNISONO_PLAIN=true, UNISONO_LISTEN=127.0.0.1:8000,[::1]:8000; the command line wins.
+UNISONO_PLAIN=true, UNISONO_LISTEN=127.0.0.1:8000,[::1]:8000, or stand in the --config file by its name; the \
+command line wins over the environment, and that over the file.
 
 SIGTERM or SIGINT ends the server within --grace, with exit code 0; a second one ends it at once, with 143 or 130. \
-Other exit codes: 1 it could not run, 2 bad options.";
+SIGHUP reads the file again and takes over what can change, or says why not. Other exit codes: 1 it could not run, 2 bad options.";
 
 #[derive(Args, Debug)]
 pub(super) struct ServeWords {
@@ -115,6 +116,22 @@ pub(super) struct ServeWords {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time)]
     #[arg(env = "UNISONO_GRACE", hide_env = true)]
     grace: Duration,
+    #[command(flatten)]
+    pub(super) about: AboutWords,
+}
+
+/// Options about options: those that no file can set.
+#[derive(Args, Debug)]
+pub(super) struct AboutWords {
+    /// A file that sets options, by their names: `line-max = "64KiB"`; SIGHUP reads it again
+    #[arg(long, value_name = "FILE", env = "UNISONO_CONFIG", hide_env = true)]
+    pub(super) config: Option<PathBuf>,
+    /// Print the options in force as such a file, and end
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "UNISONO_PRINT_CONFIG", hide_env = true)]
+    pub(super) print_config: bool,
+    /// Check all options, and end: with exit code 0, or with 2 and each mistake in one line
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "UNISONO_CHECK_CONFIG", hide_env = true)]
+    pub(super) check_config: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -98,7 +98,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Idle<S> {
         let session = Session::new(room.wire(), room.limits(), past);
         let allowance = room.allowance();
         let meter = match standing {
-            Standing::Stranger => room.limits().flood.map(Meter::new),
+            Standing::Stranger => room.flood_now().map(Meter::new),
             Standing::Trusted => None,
         };
         let mut drive = Drive {

@@ -1,22 +1,43 @@
 //! `unisono serve`: a server from its options to its end.
 
-use std::{pin::pin, process::ExitCode};
+use std::{
+    io::{self, Write},
+    pin::pin,
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use tokio::{runtime, sync::oneshot};
 use unisono::{Door, Limits, Room, server};
 
-use super::{door, listeners, signals::Signals};
-use crate::{arguments::Serve, journal};
+use super::{
+    door, listeners,
+    reload::Reloads,
+    signals::{Asked, Signals},
+};
+use crate::{
+    arguments::{self, Serve, Settings},
+    journal,
+};
 
 /// Files that `serve` keeps for itself: standard streams, listeners, the runtime's own.
 const FILES_OWN: u64 = 32;
 
+/// Whether the files that the options name can be used, by the exit code; what is wrong is told in a line each.
+pub(super) fn check(serve: &Serve) -> ExitCode {
+    let mistakes: Vec<_> = [door::policy(&serve.door).err()].into_iter().flatten().collect();
+    for error in &mistakes {
+        // Nothing better can be done about a stderr that fails.
+        let _ = writeln!(io::stderr(), "error: {error:#}");
+    }
+    if mistakes.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) }
+}
+
 /// Runs a server; its failures go to the log, which alone may write to stderr while it runs.
-pub(super) fn run(serve: Serve) -> anyhow::Result<ExitCode> {
+pub(super) fn run(serve: Serve, settings: Settings) -> anyhow::Result<ExitCode> {
     let _journal = journal::start().context("cannot start the log")?;
     let outcome = on_all_cores().and_then(|runtime| {
-        let outcome = runtime.block_on(self::serve(serve));
+        let outcome = runtime.block_on(self::serve(serve, settings));
         // After a clean end nothing is left; after a second signal nothing is waited for.
         runtime.shutdown_background();
         outcome
@@ -42,7 +63,7 @@ fn on_all_cores() -> anyhow::Result<runtime::Runtime> {
         .context("cannot start the runtime")
 }
 
-async fn serve(serve: Serve) -> anyhow::Result<ExitCode> {
+async fn serve(serve: Serve, settings: Settings) -> anyhow::Result<ExitCode> {
     // Before anything else can be noticed from outside, so that no signal finds the default, a sudden end.
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let limits = Limits { connections_max: connections_max(serve.connections_max), ..serve.limits };
@@ -58,23 +79,46 @@ async fn serve(serve: Serve) -> anyhow::Result<ExitCode> {
         let _ = stopped.await;
     };
     let room = Room::with_door(limits, serve.wire, door).context("these limits cannot work")?;
+    let mut reloads = reloads(&room, settings);
     let mut server = pin!(server::run(listeners, room, stopped));
     // In both: the server first, so that an end that has come is not taken for one that is cut short.
-    let first = tokio::select! {
-        biased;
-        outcome = &mut server => return finished(outcome),
-        ended_by = signals.next() => ended_by,
+    let first = loop {
+        tokio::select! {
+            biased;
+            outcome = &mut server => return finished(outcome),
+            asked = signals.next() => match asked {
+                Asked::Reload => reloads.reload(arguments::serve_again()),
+                Asked::End(ended_by) => break ended_by,
+            },
+        }
     };
     tracing::info!("{}: ending", first.name);
     let _ = stop.send(());
     tokio::select! {
         biased;
         outcome = &mut server => finished(outcome),
-        second = signals.next() => {
+        second = signals.next_end_only() => {
             tracing::warn!("{}: ending at once", second.name);
             Ok(ExitCode::from(second.exit_code))
         }
     }
+}
+
+/// What SIGHUP makes anew.
+fn reloads(room: &Room, settings: Settings) -> Reloads {
+    let mut reloads = Reloads::new(settings);
+    let door_room = room.clone();
+    reloads.add(&["allow", "deny", "motd"], move |serve| {
+        let (room, policy) = (door_room.clone(), door::policy(&serve.door)?);
+        Ok(Box::new(move || room.door().replace(policy)))
+    });
+    let room = room.clone();
+    reloads.add(&["flood", "connect-rate", "trusted"], move |serve| {
+        let (room, limits) = (room.clone(), serve.limits.clone());
+        limits.check()?;
+        Ok(Box::new(move || room.change_limits(&limits).expect("they were checked")))
+    });
+    reloads
 }
 
 fn finished(outcome: Result<(), server::Error>) -> anyhow::Result<ExitCode> {

@@ -6,13 +6,14 @@
 //!
 //! The modules follow the laws: `parity` the seed's wire, `wire` greetings and listeners, `order` laws 1, 2, 5 and 8,
 //! `patience` law 6, `endings` laws 3, 4 and 9, `lines` the length limit and cleaning, `commands`, `bounds` laws 7 and the
-//! limits of connections, `door` who is let in, `strangers` who speaks something else, `shutdown` and `options` the life of the process, `connect` the client.
+//! limits of connections, `door` who is let in, `strangers` who speaks something else, `shutdown`, `options` and `config` the life of the process, `connect` the client.
 
 #![cfg(target_os = "linux")]
 
 mod bounds;
 mod client;
 mod commands;
+mod config;
 mod connect;
 mod door;
 mod endings;

@@ -178,6 +178,13 @@ impl Process {
         );
     }
 
+    /// Waits until stderr has said `text`.
+    pub(crate) fn wait_for_stderr(&self, text: &str) {
+        let stderr = self.stderr.as_ref().expect("stderr is collected");
+        let seen = stderr.wait_for(|bytes, _| String::from_utf8_lossy(bytes).contains(text).then_some(()));
+        assert!(seen.is_some(), "no {text:?} on stderr: {}", self.stderr());
+    }
+
     /// All of stdout, once it has ended.
     pub(crate) fn stdout(&self) -> Vec<u8> {
         let stdout = self.stdout.as_ref().expect("stdout is collected");
@@ -277,6 +284,11 @@ impl Server {
 
     pub(crate) fn stderr(&self) -> String {
         self.process.stderr()
+    }
+
+    /// Waits until the log has `text`.
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        self.process.wait_for_stderr(text);
     }
 
     /// The most memory the process has had resident so far.
