@@ -280,7 +280,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
     fn poll_enter(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let entered = match self.member.poll_turn(cx) {
             Poll::Pending => return self.poll_probe(cx),
-            Poll::Ready(Ok(mut turn)) => self.member.enter(&mut turn),
+            Poll::Ready(Ok(mut turn)) => match self.standing {
+                Standing::Trusted => self.member.enter(&mut turn),
+                Standing::Stranger => self.member.enter_stranger(&mut turn),
+            },
             Poll::Ready(Err(closed)) => Err(closed),
         };
         self.probe_at = None;

@@ -37,6 +37,7 @@ pub mod patience;
 pub mod room;
 pub mod server;
 
+mod announce;
 mod budget;
 mod callers;
 mod census;

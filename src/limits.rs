@@ -99,6 +99,10 @@ impl Default for Flood {
 /// back behind its router, and 2 a second.
 pub const CONNECT_RATE_DEFAULT: Rate = Rate { burst: 20, per_second: 2 };
 
+/// How many arrivals and departures of strangers are told by name in a second, where that is limited: a few households that come
+/// and go at once, and two thirds of a screen.
+pub const ANNOUNCEMENTS_DEFAULT: usize = 16;
+
 /// Every number of a room and of the server around it.
 ///
 /// ```
@@ -140,8 +144,12 @@ pub struct Limits {
     /// How fast strangers may connect from one IPv4 address or one IPv6 /64; more are refused with one line. Default: `None`, no
     /// limit; `serve` takes [`CONNECT_RATE_DEFAULT`].
     pub connect_rate: Option<Rate>,
-    /// Who is no stranger: neither [`flood`](Self::flood) nor [`connect_rate`](Self::connect_rate) is for them, nor for who comes by a
-    /// Unix socket. Default: loopback.
+    /// How many arrivals and departures of strangers are told by name in a [period](crate::Room::turn_period), which a server makes a
+    /// second; those above are counted, and told in one line. Default: `None`, all by name; `serve` takes [`ANNOUNCEMENTS_DEFAULT`].
+    /// None are counted where the wire is plain.
+    pub announcements: Option<usize>,
+    /// Who is no stranger: none of [`flood`](Self::flood), [`connect_rate`](Self::connect_rate) and
+    /// [`announcements`](Self::announcements) is for them, nor for who comes by a Unix socket. Default: loopback.
     /// An IPv4-mapped address is taken as IPv4.
     pub trusted: Vec<IpNet>,
     /// Bytes that all connections together may hold of partial lines, of input not said yet and of the rests of torn lines,
@@ -176,6 +184,7 @@ impl Default for Limits {
             per_ip_max: usize::MAX,
             flood: None,
             connect_rate: None,
+            announcements: None,
             trusted: vec![LOOPBACK_IPV4.into(), LOOPBACK_IPV6.into()],
             partial_bytes_total: 16 * 1024 * 1024,
         }
@@ -262,9 +271,16 @@ impl Limits {
     }
 
     /// The most bytes that one turn adds to the sequence: lines until they pass 64 KiB or a sixteenth of the backlog, of
-    /// which the last may be a longest one, and a change of name. The backlog may be passed by so much.
+    /// which the last may be a longest one, a change of name, and before these that somebody is here who was only counted. The
+    /// backlog may be passed by so much.
     pub fn turn_bytes(&self) -> usize {
-        self.turn_lines_bytes() + self.line_stored_bytes_max() + 2 * WHO_BYTES_MAX + NOTICE_WORDS_BYTES
+        let renamed_bytes = 2 * WHO_BYTES_MAX + NOTICE_WORDS_BYTES;
+        self.turn_lines_bytes() + self.line_stored_bytes_max() + renamed_bytes + self.introduction_bytes()
+    }
+
+    /// What it takes to tell of one who was only counted.
+    pub(crate) fn introduction_bytes(&self) -> usize {
+        if self.announcements.is_some() { WHO_BYTES_MAX + NOTICE_WORDS_BYTES } else { 0 }
     }
 
     /// How many bytes a turn gathers before it is said: as much as a read brings, formatted, but a small part of a small
@@ -318,6 +334,9 @@ mod tests {
         assert_eq!(limits.memory_bytes_max(1_000, 2), 31_058_635);
         let limits = Limits { connect_rate: Some(CONNECT_RATE_DEFAULT), ..limits };
         assert_eq!(limits.memory_bytes_max(1_000, 2), 31_058_635 + 1_048_576);
+        let limits = Limits { connect_rate: None, announcements: Some(ANNOUNCEMENTS_DEFAULT), ..limits };
+        assert_eq!((ANNOUNCEMENTS_DEFAULT, limits.turn_bytes()), (16, 262_451 + 112));
+        assert_eq!(limits.memory_bytes_max(1_000, 2), 31_058_635 + 9 * 112);
         let Flood { lines, bytes } = Flood::default();
         assert_eq!((lines.burst, lines.per_second), (256, 10));
         assert_eq!((bytes.burst, bytes.per_second), (262_144, 65_536));

@@ -47,6 +47,23 @@ impl Lang {
         }
     }
 
+    /// Appends what all are told, the member too, before it is first heard of, if its arrival was one of a count.
+    pub fn here(self, who: &str, out: &mut Vec<u8>) {
+        match self {
+            Self::Zh => append_line(out, [who, " 在场"]),
+            Self::En => append_line(out, [who, " is here"]),
+        }
+    }
+
+    /// Appends what all are told of those who have entered and left without being told of by name.
+    pub fn counted(self, joined: u64, left: u64, out: &mut Vec<u8>) {
+        let (joined, left) = (joined.to_string(), left.to_string());
+        match self {
+            Self::Zh => append_line(out, [&joined, " 人上线，", &left, " 人下线"]),
+            Self::En => append_line(out, [&joined, " joined, ", &left, " left"]),
+        }
+    }
+
     /// Appends what all are told, the member too, when it has taken a new name.
     pub fn renamed(self, who: &str, new: &str, out: &mut Vec<u8>) {
         match self {
@@ -327,13 +344,15 @@ mod tests {
     /// The rows as code has them: name, Chinese, English.
     fn rows_of_code() -> Vec<(String, Vec<String>, Vec<String>)> {
         type Word = fn(Lang, &mut Vec<u8>);
-        let words: [(&str, Word); 5] = [
+        let words: [(&str, Word); 7] = [
             ("welcome", |lang, out| lang.welcome("WHO", out)),
             ("arrival", |lang, out| lang.arrival("WHO", out)),
             // What is said has no language and is no word of the server's; it is in the table to make that whole.
             ("line", |_, out| out.extend_from_slice(b"WHO: TEXT\n")),
             ("departure", |lang, out| lang.departure("WHO", out)),
             ("renamed", |lang, out| lang.renamed("WHO", "NEW", out)),
+            ("counted", |lang, out| lang.counted(N as u64, M as u64, out)),
+            ("here", |lang, out| lang.here("WHO", out)),
         ];
         let words = words
             .into_iter()
@@ -382,6 +401,10 @@ mod tests {
         check(|out| Lang::En.arrival("127.0.0.1:5", out), "127.0.0.1:5 joined");
         check(|out| Lang::En.departure("127.0.0.1:5", out), "127.0.0.1:5 left");
         check(|out| Lang::En.renamed("127.0.0.1:5", "bob", out), "127.0.0.1:5 is now bob");
+        check(|out| Lang::Zh.counted(12, 0, out), "12 人上线，0 人下线");
+        check(|out| Lang::En.counted(1, 12, out), "1 joined, 12 left");
+        check(|out| Lang::Zh.here("127.0.0.1:5", out), "127.0.0.1:5 在场");
+        check(|out| Lang::En.here("127.0.0.1:5", out), "127.0.0.1:5 is here");
         check(|out| Notice::Missed { lines: 12 }.write(Lang::Zh, out), "-- 错过 12 行");
         check(|out| Notice::Missed { lines: 1 }.write(Lang::En, out), "-- missed 1 lines");
     }

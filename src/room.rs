@@ -18,12 +18,14 @@ use std::task::{Context, Poll, Waker};
 use slab::Slab;
 use smol_str::{SmolStr, format_smolstr};
 
+use crate::announce::{Announcements, Introduction, Presence};
 use crate::budget::{Allowance, Budget};
 use crate::door::Door;
 use crate::limits::{self, Flood, Limits, NAME_CHARS_MAX, WHO_BYTES_MAX};
 use crate::listen::{Origin, Peer};
 use crate::log::{Batch, Log, Position};
 use crate::name::{self, GUEST, Name};
+use crate::notice::Lang;
 use crate::session::{self, Wire};
 use crate::sync::{Arc, Mutex};
 use crate::wait::{Readers, Senders, Ticket, Wakes};
@@ -128,6 +130,7 @@ struct State {
     swept_until: Position,
     prompt_bytes: u64,
     is_open: bool,
+    announcements: Announcements,
     /// How many numbers were given to guests.
     guests: u64,
     members: usize,
@@ -144,14 +147,13 @@ struct Seat {
     ticket: Option<Ticket>,
     /// `None` before it has entered and when it reads no more.
     reader: Option<Reader>,
-    /// Entered, and its departure not placed.
-    is_member: bool,
+    presence: Presence,
 }
 
 impl Seat {
     /// One that has not entered.
     fn new(who: Who) -> Self {
-        Self { who, name_keys: None, ticket: None, reader: None, is_member: false }
+        Self { who, name_keys: None, ticket: None, reader: None, presence: Presence::Coming }
     }
 }
 
@@ -221,6 +223,7 @@ impl Room {
             swept_until: Position::default(),
             prompt_bytes: limits.prompt_bytes as u64,
             is_open: true,
+            announcements: Announcements::new(limits.announcements.filter(|_| !wire.plain)),
             guests: 0,
             members: 0,
             let_gos: 0,
@@ -354,9 +357,48 @@ impl Room {
             }
             state.sweep(wakes);
             state.senders.wake_all(wakes);
+            state.announcements.wake_announcer(wakes);
             let readers = state.seats.iter_mut().filter_map(|(_, seat)| seat.reader.as_mut());
             for waker in readers.filter_map(Reader::unblock) {
                 wakes.push(waker);
+            }
+        });
+    }
+
+    /// Waits until something of the budget of [announcements](crate::Limits::announcements) is spent: then a period of it has
+    /// begun, and somebody has to [end](Self::turn_period) it in its time. For one task; the waker of the last poll is remembered.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] when the room has ended or is [broken](Self::is_broken).
+    pub fn poll_spent(&self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        let polled = self.shared.change_unless_broken(|state, _| {
+            if !state.is_open {
+                return Poll::Ready(Err(Closed));
+            }
+            if state.announcements.is_spent() {
+                return Poll::Ready(Ok(()));
+            }
+            state.announcements.park(cx.waker());
+            Poll::Pending
+        });
+        polled.unwrap_or(Poll::Ready(Err(Closed)))
+    }
+
+    /// Ends a period of the budget of [announcements](crate::Limits::announcements): as many arrivals and departures as ever are
+    /// told by name in the next one. Tells in one line how many were counted, if any, and if the room is not full; else a later
+    /// period does. Nothing in a room that has ended or is [broken](Self::is_broken).
+    pub fn turn_period(&self) {
+        let lang = self.shared.wire.lang;
+        let _broken = self.shared.change_unless_broken(|state, wakes| {
+            state.announcements.refill();
+            if state.is_open
+                && !state.is_full()
+                && let Some(counts) = state.announcements.take_counts()
+            {
+                let mut line = Vec::new();
+                lang.counted(counts.joined, counts.left, &mut line);
+                state.append(&line, wakes);
             }
         });
     }
@@ -543,6 +585,21 @@ impl State {
         }
     }
 
+    /// What is to be [appended](Self::append) next is a member's: if it was only counted, it is told of by name before. (WHO
+    /// is short and clean whoever chose it, so to write it here costs nothing.)
+    fn introduce(&mut self, key: usize, lang: Lang) {
+        let seat = &mut self.seats[key];
+        if let Some(introduction) = self.announcements.on_heard(&mut seat.presence) {
+            let mut line = Vec::new();
+            match introduction {
+                Introduction::Arrival => lang.arrival(&seat.who, &mut line),
+                Introduction::Here => lang.here(&seat.who, &mut line),
+            }
+            // Who is woken for what comes next has both.
+            self.log.append(&line);
+        }
+    }
+
     /// Places the departure, if there is one to be told, and frees the name and the place in the queue.
     fn depart(&mut self, key: usize, departure: &[u8], wakes: &mut Wakes) {
         self.drop_ticket(key);
@@ -550,12 +607,13 @@ impl State {
         if let Some(name_keys) = seat.name_keys.take() {
             free(&mut self.names, &*name_keys);
         }
-        if std::mem::take(&mut seat.is_member) {
+        let presence = std::mem::replace(&mut seat.presence, Presence::Gone);
+        if presence.is_member() {
             self.members -= 1;
             if let Some(reader) = &mut seat.reader {
                 reader.end = Some(self.log.head());
             }
-            if self.is_open {
+            if self.is_open && self.announcements.on_departure(presence, wakes) {
                 self.append(departure, wakes);
             }
             self.stop_at_end(key, wakes);
@@ -628,7 +686,7 @@ impl Member {
         {
             for member in std::iter::once(first).chain(members) {
                 let seat = &state.seats[member.key];
-                std::hint::black_box((seat.is_member, seat.reader.as_ref().map(|reader| reader.cursor)));
+                std::hint::black_box((seat.presence, seat.reader.as_ref().map(|reader| reader.cursor)));
             }
         }
     }
@@ -667,18 +725,34 @@ impl Member {
     ///
     /// [`Closed`] when the room has ended meanwhile; it was not entered.
     pub fn enter(&mut self, _turn: &mut Turn) -> Result<(), Closed> {
+        self.enter_as(|_, _| Presence::Known)
+    }
+
+    /// Enters as a stranger, whose arrival and departure may be [counted](crate::Limits::announcements) instead of told by name.
+    ///
+    /// # Errors
+    ///
+    /// As [`enter`](Self::enter).
+    pub fn enter_stranger(&mut self, _turn: &mut Turn) -> Result<(), Closed> {
+        self.enter_as(Announcements::on_arrival)
+    }
+
+    fn enter_as(&mut self, arrive: impl FnOnce(&mut Announcements, &mut Wakes) -> Presence) -> Result<(), Closed> {
         let mut arrival = Vec::new();
         self.room.shared.wire.lang.arrival(&self.who, &mut arrival);
         self.room.shared.change(|state, wakes| {
             if !state.is_open {
                 return Err(Closed);
             }
-            if !state.seats[self.key].is_member {
-                state.append(&arrival, wakes);
+            if state.seats[self.key].presence == Presence::Coming {
+                let presence = arrive(&mut state.announcements, wakes);
+                if !matches!(presence, Presence::Counted { .. }) {
+                    state.append(&arrival, wakes);
+                }
                 let cursor = state.log.enter();
                 state.members += 1;
                 let seat = &mut state.seats[self.key];
-                seat.is_member = true;
+                seat.presence = presence;
                 seat.reader = Some(Reader { cursor, end: None, is: Is::Awake, owes: false, is_last: false });
             }
             Ok(())
@@ -695,12 +769,14 @@ impl Member {
     ///
     /// When `lines` does not end with a line feed or is longer than a turn.
     pub fn say(&mut self, _turn: &mut Turn, lines: &[u8]) -> Result<(), Closed> {
-        assert!(lines.len() <= self.room.shared.limits.turn_bytes(), "a turn is bounded");
+        let Shared { limits, wire, .. } = &*self.room.shared;
+        assert!(lines.len() + limits.introduction_bytes() <= limits.turn_bytes(), "a turn is bounded");
         assert_eq!(lines.last(), Some(&b'\n'), "only whole lines are said");
         self.room.shared.change(|state, wakes| {
-            if !state.is_open || !state.seats[self.key].is_member {
+            if !state.is_open || !state.seats[self.key].presence.is_member() {
                 return Err(Closed);
             }
+            state.introduce(self.key, wire.lang);
             state.append(lines, wakes);
             Ok(())
         })
@@ -713,8 +789,9 @@ impl Member {
     ///
     /// [`Taken`] when another member has it or one that looks alike: nothing changed.
     pub fn rename(&mut self, _turn: &mut Turn, name: &Name) -> Result<(), Taken> {
+        let lang = self.room.shared.wire.lang;
         let mut line = Vec::new();
-        self.room.shared.wire.lang.renamed(&self.who, name.as_str(), &mut line);
+        lang.renamed(&self.who, name.as_str(), &mut line);
         let name_keys = Box::new(name.keys());
         let new = Who::from(name.as_str());
         self.room.shared.change(|state, wakes| {
@@ -722,7 +799,8 @@ impl Member {
             if name_keys.iter().any(is_taken) {
                 return Err(Taken);
             }
-            if state.is_open && state.seats[self.key].is_member {
+            if state.is_open && state.seats[self.key].presence.is_member() {
+                state.introduce(self.key, lang);
                 let seat = &mut state.seats[self.key];
                 if let Some(old_keys) = seat.name_keys.take() {
                     free(&mut state.names, &*old_keys);
@@ -749,7 +827,7 @@ impl Member {
             state.check_in(key, wakes);
             let mut here = Vec::new();
             for key in from..state.seats.capacity() {
-                if let Some(seat) = state.seats.get(key).filter(|seat| seat.is_member) {
+                if let Some(seat) = state.seats.get(key).filter(|seat| seat.presence.is_member()) {
                     if here.len() == count {
                         return (here, Some(key));
                     }
@@ -879,7 +957,7 @@ impl Member {
         })
     }
 
-    /// Places the departure, and with it the end up to which this member still reads (law 5). Nothing on a second call, or
+    /// Places the departure, or counts it, and with that the end up to which this member still reads (law 5). Nothing on a second call, or
     /// for who has not entered. Never waits.
     pub fn place_end(&mut self) {
         let departure = self.departure();

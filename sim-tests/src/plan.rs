@@ -49,6 +49,8 @@ pub struct Rules {
     pub partial_bytes_total: usize,
     /// Lines at once, and a second; bytes are [`FLOOD_LINE_BYTES`] times as many. Then nobody is trusted.
     pub flood: Option<(u32, u32)>,
+    /// Names in a second. Then nobody is trusted.
+    pub announcements: Option<usize>,
 }
 
 /// As long are lines by which a plan's flood control counts bytes: most are shorter, and some much longer.
@@ -371,6 +373,7 @@ impl Rules {
             per_ip_max: usize::MAX,
             partial_bytes_total: 1 << 24,
             flood: None,
+            announcements: None,
         }
     }
 
@@ -402,6 +405,7 @@ impl Rules {
             per_ip_max: *random.pick(&[usize::MAX, usize::MAX, usize::MAX, 2]),
             partial_bytes_total: *random.pick(&[1 << 24, 1 << 15, 0]),
             flood: if random.chance(1, 6) { Some(*random.pick(&[(1, 20), (4, 50), (30, 200)])) } else { None },
+            announcements: None,
         }
     }
 
@@ -426,7 +430,12 @@ impl Rules {
             per_ip_max: self.per_ip_max,
             flood,
             connect_rate: None,
-            trusted: if flood.is_some() { Vec::new() } else { Limits::default().trusted },
+            announcements: self.announcements,
+            trusted: if flood.is_some() || self.announcements.is_some() {
+                Vec::new()
+            } else {
+                Limits::default().trusted
+            },
             partial_bytes_total: self.partial_bytes_total,
         }
     }

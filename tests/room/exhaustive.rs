@@ -29,8 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The smallest backlog that there is. Two long sayings behind the oldest segment fill it, and it is cut so small that a
 /// short saying shares its segment with the next and a long one does not.
-fn limits(patience: Duration, prompt_bytes: usize) -> Limits {
-    Limits { line_bytes_max: 1, backlog_bytes: 408, prompt_bytes, patience, ..Limits::default() }
+fn limits(patience: Duration, prompt_bytes: usize, announcements: Option<usize>) -> Limits {
+    Limits { line_bytes_max: 1, backlog_bytes: 408, prompt_bytes, patience, announcements, ..Limits::default() }
 }
 
 const fn short(who: usize) -> Op {
@@ -52,6 +52,7 @@ struct Search {
     seats: usize,
     patience: Duration,
     prompt_bytes: usize,
+    announcements: Option<usize>,
     /// How the room comes to where the search begins.
     root: Vec<Op>,
     /// The steps that each member may take, by its seat.
@@ -151,7 +152,7 @@ impl Search {
 
     /// A room that has gone this way; it remembers what the last step met.
     fn walk(&self, way: &[Op]) -> Checked<World> {
-        let mut world = World::new(limits(self.patience, self.prompt_bytes), self.seats);
+        let mut world = World::new(limits(self.patience, self.prompt_bytes, self.announcements), self.seats);
         for step in self.root.iter().chain(way) {
             world.take_met();
             world.apply(*step)?;
@@ -161,7 +162,8 @@ impl Search {
 
     fn enabled(&self, world: &World) -> Vec<Op> {
         let members = (0..self.seats).flat_map(self.steps);
-        members.chain([Op::Enter, Op::Close]).filter(|step| world.is_enabled(*step)).collect()
+        let others = [Op::Enter, Op::EnterTrusted, Op::AwaitSpent, Op::TurnPeriod, Op::Close];
+        members.chain(others).filter(|step| world.is_enabled(*step)).collect()
     }
 }
 
@@ -282,6 +284,7 @@ fn exhaustive_two_from_nothing() {
         seats: 2,
         patience: PATIENCE,
         prompt_bytes: 0,
+        announcements: None,
         root: vec![],
         steps: long_and_short_lines,
         depth: 7,
@@ -297,6 +300,7 @@ fn exhaustive_two_from_a_full_backlog() {
         seats: 2,
         patience: PATIENCE,
         prompt_bytes: 0,
+        announcements: None,
         root: full(),
         steps: long_lines,
         depth: 8,
@@ -312,6 +316,7 @@ fn exhaustive_three_from_a_full_backlog() {
         seats: 3,
         patience: PATIENCE,
         prompt_bytes: 0,
+        announcements: None,
         root: full(),
         steps: long_and_short_lines,
         depth: 5,
@@ -328,6 +333,7 @@ fn exhaustive_three_amid_a_sweep() {
         patience: PATIENCE,
         // Two short sayings, or an arrival, are told at once; what comes then gathers.
         prompt_bytes: 12,
+        announcements: None,
         // All are parked, and woken for one line.
         root: (0..3).map(|_| Op::Enter).chain((0..3).map(|who| read(who, Take::AllAndOn))).chain([short(2)]).collect(),
         steps: short_lines,
@@ -351,6 +357,7 @@ fn exhaustive_two_amid_a_sweep_from_a_full_backlog() {
         seats: 2,
         patience: PATIENCE,
         prompt_bytes: 208,
+        announcements: None,
         root: full(),
         steps: long_lines,
         depth: 6,
@@ -366,6 +373,7 @@ fn exhaustive_three_without_patience() {
         seats: 3,
         patience: Duration::ZERO,
         prompt_bytes: 0,
+        announcements: None,
         root: full(),
         steps: long_lines,
         depth: 6,
@@ -381,6 +389,7 @@ fn exhaustive_two_and_the_last_of_a_sweep() {
         seats: 2,
         patience: Duration::ZERO,
         prompt_bytes: 0,
+        announcements: None,
         // The first is parked, woken for one line, and comes again for the next.
         root: vec![Op::Enter, Op::Enter, read(0, Take::AllAndOn), short(1), short(1), read(0, Take::AllAndOn)],
         steps: long_lines,
@@ -397,10 +406,85 @@ fn exhaustive_three_with_names() {
         seats: 3,
         patience: PATIENCE,
         prompt_bytes: 0,
+        announcements: None,
         root: vec![Op::Enter, Op::Enter, Op::StopReading { who: 0 }, Op::StopReading { who: 1 }],
         steps: names,
         depth: 5,
         sometimes: vec![Case::NameTaken, Case::OwnNameRespelled, Case::NameFreed],
+    };
+    search.run();
+}
+
+/// To be heard of, to read and to go.
+fn comings_and_goings(who: usize) -> Vec<Op> {
+    vec![
+        short(who),
+        Op::Rename { who, name: 0 },
+        read(who, Take::AllAndOn),
+        Op::StopReading { who },
+        Op::PlaceEnd { who },
+        Op::Leave { who },
+    ]
+}
+
+#[test]
+fn exhaustive_two_who_come_and_go() {
+    let search = Search {
+        name: "two who come and go",
+        seats: 2,
+        patience: PATIENCE,
+        prompt_bytes: 0,
+        announcements: Some(1),
+        root: vec![],
+        steps: comings_and_goings,
+        depth: 6,
+        sometimes: vec![
+            Case::ArrivalCounted,
+            Case::CountTold,
+            Case::CountedThenSaid,
+            Case::CountedThenRenamed,
+            Case::CountToldThenSaid,
+            Case::CountToldThenRenamed,
+            Case::CountedThenNameTaken,
+            Case::NothingLeftToCount,
+            Case::GoneBeforeItsCountIsTold,
+            Case::GoneAfterItsCountIsTold,
+            Case::SilentDepartureByName,
+            Case::SilentDepartureCounted,
+            Case::HeardDepartureBeyondBudget,
+            Case::TrustedBeyondBudget,
+            Case::AnnouncerWoken,
+            Case::ClosedWithCount,
+            Case::ClosedWithAnnouncer,
+        ],
+    };
+    search.run();
+}
+
+#[test]
+fn exhaustive_two_who_are_counted_from_a_full_backlog() {
+    let search = Search {
+        name: "two who are counted, from a full backlog",
+        seats: 2,
+        patience: PATIENCE,
+        prompt_bytes: 0,
+        announcements: Some(0),
+        // The first stands before the second's introduction, and before a count that has itself.
+        root: vec![Op::Enter, Op::Enter, long(1), Op::TurnPeriod, long(1)],
+        steps: long_lines,
+        depth: 6,
+        sometimes: vec![
+            Case::BacklogFull,
+            Case::CountTold,
+            Case::CountToldThenSaid,
+            Case::FullAtEndOfPeriod,
+            Case::LetGo,
+            Case::LetGoAcrossCount,
+            Case::GoneBeforeItsCountIsTold,
+            Case::GoneAfterItsCountIsTold,
+            Case::HeardDepartureBeyondBudget,
+            Case::TrustedBeyondBudget,
+        ],
     };
     search.run();
 }

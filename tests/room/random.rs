@@ -11,8 +11,8 @@ use crate::world::{NAMES, Op, Take, World};
 const SEATS: usize = 6;
 
 /// A backlog that some thirty lines fill.
-fn limits(patience: Duration, prompt_bytes: usize) -> Limits {
-    Limits { line_bytes_max: 60, backlog_bytes: 1500, prompt_bytes, patience, ..Limits::default() }
+fn limits(patience: Duration, prompt_bytes: usize, announcements: Option<usize>) -> Limits {
+    Limits { line_bytes_max: 60, backlog_bytes: 1500, prompt_bytes, patience, announcements, ..Limits::default() }
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -20,6 +20,9 @@ fn op() -> impl Strategy<Value = Op> {
     let take = prop_oneof![1 => Just(Take::All), 1 => Just(Take::AllAndOn), 3 => (0..400usize).prop_map(Take::Bytes)];
     prop_oneof![
         300 => Just(Op::Enter),
+        100 => Just(Op::EnterTrusted),
+        100 => Just(Op::AwaitSpent),
+        150 => Just(Op::TurnPeriod),
         1000 => (who.clone(), 1..4usize, 0..60usize).prop_map(|(who, lines, letters)| Op::Say { who, lines, letters }),
         200 => (who.clone(), 0..NAMES.len()).prop_map(|(who, name)| Op::Rename { who, name }),
         200 => who.clone().prop_map(|who| Op::Hold { who }),
@@ -48,8 +51,9 @@ proptest! {
         ops in proptest::collection::vec(op(), 1..250),
         patience in prop_oneof![3 => Just(Limits::default().patience), 1 => Just(Duration::ZERO)],
         prompt_bytes in prop_oneof![Just(0), Just(100)],
+        announcements in prop_oneof![2 => Just(None), 3 => (0..4usize).prop_map(Some)],
     ) {
-        let mut world = World::new(limits(patience, prompt_bytes), SEATS);
+        let mut world = World::new(limits(patience, prompt_bytes, announcements), SEATS);
         for op in ops {
             world.apply(op)?;
         }

@@ -20,8 +20,10 @@ use unisono::{Lang, Limits, Room, Wire};
 /// A step. Members are named by their seat in the [`World`], the lowest that was free when they came.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Op {
-    /// Somebody takes a seat and asks for the turn to enter with.
+    /// A stranger takes a seat and asks for the turn to enter with.
     Enter,
+    /// One who is trusted does.
+    EnterTrusted,
     /// Says so many lines of so many letters by one turn: that which it holds, or one that it asks for.
     Say {
         who: usize,
@@ -74,6 +76,10 @@ pub(crate) enum Op {
     Leave {
         who: usize,
     },
+    /// Waits for something of the budget of announcements to be spent.
+    AwaitSpent,
+    /// A period of that budget ends, and the next begins.
+    TurnPeriod,
     Close,
 }
 
@@ -142,6 +148,25 @@ pub(crate) enum Case {
     NameTaken,
     OwnNameRespelled,
     NameFreed,
+    ArrivalCounted,
+    CountTold,
+    CountedThenSaid,
+    CountedThenRenamed,
+    CountToldThenSaid,
+    CountToldThenRenamed,
+    CountedThenNameTaken,
+    NothingLeftToCount,
+    GoneBeforeItsCountIsTold,
+    GoneAfterItsCountIsTold,
+    SilentDepartureByName,
+    SilentDepartureCounted,
+    HeardDepartureBeyondBudget,
+    TrustedBeyondBudget,
+    FullAtEndOfPeriod,
+    LetGoAcrossCount,
+    AnnouncerWoken,
+    ClosedWithCount,
+    ClosedWithAnnouncer,
 }
 
 /// Counts how often it was woken since it was last asked.
@@ -186,6 +211,27 @@ enum Want {
     Hold,
 }
 
+/// Why somebody is told of by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Trusted,
+    /// A stranger that has said nothing and has no name: it need not be.
+    Silent,
+    /// It has said something or changed its name.
+    Heard,
+}
+
+/// What the others know of somebody's arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arrival {
+    Untold,
+    ByName,
+    /// Counted, and the count is not told yet.
+    Counted,
+    /// One of a count that was told.
+    CountTold,
+}
+
 /// One member, and what the oracle knows of it.
 struct Peer {
     /// Before the member, so that a turn never outlives who holds it.
@@ -193,7 +239,8 @@ struct Peer {
     member: Member,
     who: String,
     name: Option<usize>,
-    entered: bool,
+    standing: Standing,
+    arrival: Arrival,
     end: Option<usize>,
     reader: Option<Reader>,
     wants: Option<Want>,
@@ -206,8 +253,12 @@ struct Peer {
 }
 
 impl Peer {
+    fn has_entered(&self) -> bool {
+        self.arrival != Arrival::Untold
+    }
+
     fn is_member(&self) -> bool {
-        self.entered && self.end.is_none()
+        self.has_entered() && self.end.is_none()
     }
 }
 
@@ -232,6 +283,13 @@ pub(crate) struct World {
     missed_lines: u64,
     /// Somebody has asked for a name.
     are_named: bool,
+    /// So many more may be told of by name in this period.
+    names_left: usize,
+    /// Who came and who went since the last count was told, and is to be counted in the next.
+    joined: usize,
+    left: usize,
+    announcer_waker: Arc<Count>,
+    announcer_sleeps: bool,
     met: BTreeSet<Case>,
 }
 
@@ -248,6 +306,11 @@ impl World {
         let wire = Wire { lang: Lang::En, ..Wire::default() };
         Self {
             room: Room::new(limits.clone(), wire).expect("limits that work"),
+            names_left: limits.announcements.unwrap_or_default(),
+            joined: 0,
+            left: 0,
+            announcer_waker: Arc::default(),
+            announcer_sleeps: false,
             limits,
             said: Vec::new(),
             segments: vec![0],
@@ -284,6 +347,8 @@ impl World {
             Op::Block { who } => self.is(who, Is::Awake) || self.is(who, Is::Parked),
             Op::PlaceEnd { who } => is(who, Peer::is_member),
             Op::Leave { who } => is(who, |_| true),
+            Op::EnterTrusted => self.is_enabled(Op::Enter) && self.limits.announcements.is_some(),
+            Op::AwaitSpent | Op::TurnPeriod => self.limits.announcements.is_some(),
             Op::Close => true,
         }
     }
@@ -294,7 +359,8 @@ impl World {
             return Ok(());
         }
         match op {
-            Op::Enter => self.seat()?,
+            Op::Enter => self.seat(false)?,
+            Op::EnterTrusted => self.seat(true)?,
             Op::Say { who, lines, letters } => self.ask(who, Want::Say { lines, letters })?,
             Op::Rename { who, name } => {
                 self.are_named = true;
@@ -334,6 +400,8 @@ impl World {
                 self.observe()?;
             }
             Op::Leave { who } => self.leave(who)?,
+            Op::AwaitSpent => self.await_spent()?,
+            Op::TurnPeriod => self.turn_period()?,
             Op::Close => self.close()?,
         }
         self.check_bound()
@@ -353,10 +421,13 @@ impl World {
                 self.read(who, Take::All)?;
             }
         }
-        let mut rounds = 0;
-        while self.go_on()? {
-            rounds += 1;
-            prop_assert!(rounds < ROUNDS_MAX, "law 8: the room never comes to rest");
+        self.come_to_rest()?;
+        if self.limits.announcements.is_some() {
+            // Nothing is held, so the room is not full, and what was counted is told.
+            self.turn_period()?;
+            self.come_to_rest()?;
+            self.await_spent()?;
+            self.check_balance()?;
         }
         for peer in self.peers.iter().flatten() {
             prop_assert!(peer.wants.is_none(), "law 8: {} still waits for its turn", peer.who);
@@ -367,6 +438,48 @@ impl World {
         }
         prop_assert_eq!(self.room.tally().held_bytes, 0, "law 7: nobody is behind, so nothing is held");
         if self.are_named { self.check_names() } else { Ok(()) }
+    }
+
+    fn come_to_rest(&mut self) -> Checked {
+        let mut rounds = 0;
+        while self.go_on()? {
+            rounds += 1;
+            prop_assert!(rounds < ROUNDS_MAX, "law 8: the room never comes to rest");
+        }
+        Ok(())
+    }
+
+    /// Law 4, once all that was counted is told: who came by name or in a count, and has not gone so, is here. And whoever says
+    /// something or changes its name is known by name then. As read in the list, by who knows nothing else.
+    fn check_balance(&self) -> Checked {
+        if self.closed {
+            return Ok(());
+        }
+        let (mut joined, mut left) = (0, 0);
+        let mut known = BTreeSet::new();
+        for line in std::str::from_utf8(&self.said).expect("lines in English").lines() {
+            if let Some((who, _)) = line.split_once(": ") {
+                prop_assert!(known.contains(who), "law 4: {line}");
+            } else if let Some((many_joined, many_left)) = line.split_once(" joined, ") {
+                let many_left = many_left.strip_suffix(" left").expect("a count has both");
+                joined += many_joined.parse::<usize>().expect("a number");
+                left += many_left.parse::<usize>().expect("a number");
+            } else if let Some(who) = line.strip_suffix(" joined") {
+                known.insert(who.to_owned());
+                joined += 1;
+            } else if let Some(who) = line.strip_suffix(" is here") {
+                known.insert(who.to_owned());
+            } else if let Some((who, new)) = line.split_once(" is now ") {
+                prop_assert!(known.remove(who), "law 4: {line}");
+                prop_assert!(known.insert(new.to_owned()), "law 4: {line}");
+            } else {
+                let who = line.strip_suffix(" left").expect("no other line");
+                prop_assert!(known.remove(who), "law 4: {line}");
+                left += 1;
+            }
+        }
+        prop_assert_eq!(joined, left + self.room.tally().members, "law 4: the sums balance");
+        Ok(())
     }
 
     /// Law 9: everyone is dropped as it is, and nothing of anyone is left.
@@ -403,10 +516,12 @@ impl World {
                 let mut record = vec![
                     1 + usize::from(peer.turn.is_some()),
                     place(peer.name),
-                    usize::from(peer.entered) + usize::from(peer.end.is_some()),
+                    usize::from(peer.has_entered()) + usize::from(peer.end.is_some()),
                     place(self.queue.iter().position(|queued| *queued == who)),
                     usize::from(peer.sleeps),
                     usize::from(peer.was_let_go),
+                    peer.arrival as usize,
+                    peer.standing as usize,
                 ];
                 record.extend(wants);
                 if let Some(reader) = &peer.reader {
@@ -422,6 +537,7 @@ impl World {
         // What is too much to be told amid a sweep is too much, however much it is.
         let since_sweep = (self.said.len() - self.swept_until).min(self.limits.prompt_bytes + 1);
         let mut key = vec![usize::from(self.closed), published, head, since_sweep];
+        key.extend([self.names_left, self.joined, self.left, usize::from(self.announcer_sleeps)]);
         key.extend(self.segments.iter().map(|start| start - tail));
         key.push(parted);
         key.extend(self.said[tail..].iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at));
@@ -496,6 +612,15 @@ impl World {
     }
 
     fn append(&mut self, lines: &[u8]) {
+        self.append_untold(lines);
+        if self.is_sweeping() && self.said.len() - self.swept_until <= self.limits.prompt_bytes {
+            self.published = self.said.len();
+            self.meet(Case::ToldAmidSweep, true);
+        }
+    }
+
+    /// Appends what is told with what comes next.
+    fn append_untold(&mut self, lines: &[u8]) {
         let open = self.segments.last().expect("one is open");
         if self.said.len() - open >= self.limits.backlog_bytes / 64 {
             self.segments.push(self.said.len());
@@ -503,10 +628,6 @@ impl World {
             self.meet(Case::SegmentShared, self.said.len() > *open);
         }
         self.said.extend_from_slice(lines);
-        if self.is_sweeping() && self.said.len() - self.swept_until <= self.limits.prompt_bytes {
-            self.published = self.said.len();
-            self.meet(Case::ToldAmidSweep, true);
-        }
     }
 
     fn unqueue(&mut self, who: usize) {
@@ -514,7 +635,7 @@ impl World {
         self.peer(who).sleeps = false;
     }
 
-    fn seat(&mut self) -> Checked {
+    fn seat(&mut self, is_trusted: bool) -> Checked {
         let seat = self.peers.iter().position(Option::is_none).expect("one is free");
         let who = format!("m{seat}");
         self.peers[seat] = Some(Peer {
@@ -522,7 +643,8 @@ impl World {
             member: self.room.seat(&who),
             who,
             name: None,
-            entered: false,
+            standing: if is_trusted { Standing::Trusted } else { Standing::Silent },
+            arrival: Arrival::Untold,
             end: None,
             reader: None,
             wants: None,
@@ -598,10 +720,12 @@ impl World {
         match want {
             Want::Hold => unreachable!("nobody asks for a second turn"),
             Want::Enter => {
-                prop_assert_eq!(peer.member.enter(&mut turn), Ok(()));
-                peer.entered = true;
-                let arrival = format!("{} joined\n", peer.who);
-                self.append(arrival.as_bytes());
+                let outcome = match peer.standing {
+                    Standing::Trusted => peer.member.enter(&mut turn),
+                    Standing::Silent | Standing::Heard => peer.member.enter_stranger(&mut turn),
+                };
+                prop_assert_eq!(outcome, Ok(()));
+                self.arrive(who);
                 let cursor = self.said.len();
                 self.peer(who).reader = Some(Reader { cursor, is: Is::Awake, owes: false, is_last_at: None });
             }
@@ -610,6 +734,7 @@ impl World {
                 let outcome = peer.member.say(&mut turn, lines.as_bytes());
                 if is_member && !closed {
                     prop_assert_eq!(outcome, Ok(()));
+                    self.introduce(who, [Case::CountedThenSaid, Case::CountToldThenSaid]);
                     self.append(lines.as_bytes());
                 } else {
                     prop_assert_eq!(outcome, Err(Closed), "law 4: nothing is said after the end");
@@ -624,8 +749,11 @@ impl World {
                 if self.is_taken(name, Some(who)) {
                     prop_assert_eq!(outcome, Err(Taken), "names are unique");
                     self.meet(Case::NameTaken, true);
+                    let arrival = self.peer(who).arrival;
+                    self.meet(Case::CountedThenNameTaken, matches!(arrival, Arrival::Counted | Arrival::CountTold));
                 } else {
                     prop_assert_eq!(outcome, Ok(()), "nobody has this name");
+                    self.introduce(who, [Case::CountedThenRenamed, Case::CountToldThenRenamed]);
                     let new = NAMES[name].to_owned();
                     let old = std::mem::replace(&mut self.peer(who).who, new);
                     self.peer(who).name = Some(name);
@@ -638,6 +766,109 @@ impl World {
         self.peer(who).turn = Some(turn);
         self.observe()?;
         self.peer(who).turn = None;
+        self.observe()
+    }
+
+    /// Whether one more arrival or departure of a stranger may be told by name: then it is the budget's.
+    fn spend(&mut self) -> bool {
+        let may_name = self.limits.announcements.is_none() || self.names_left > 0;
+        self.names_left = self.names_left.saturating_sub(1);
+        may_name
+    }
+
+    fn is_spent(&self) -> bool {
+        self.limits.announcements.is_some_and(|most| self.names_left < most || self.joined + self.left > 0)
+    }
+
+    /// It has entered: it is told of by name, or counted.
+    fn arrive(&mut self, who: usize) {
+        let has_names = self.limits.announcements.is_none() || self.names_left > 0;
+        let is_trusted = self.peer(who).standing == Standing::Trusted;
+        self.meet(Case::TrustedBeyondBudget, is_trusted && !has_names);
+        if is_trusted || self.spend() {
+            let arrival = format!("{} joined\n", self.peer(who).who);
+            self.append(arrival.as_bytes());
+            self.peer(who).arrival = Arrival::ByName;
+        } else {
+            self.joined += 1;
+            self.peer(who).arrival = Arrival::Counted;
+            self.meet(Case::ArrivalCounted, true);
+        }
+    }
+
+    /// It is going to be heard of: so it is told of by name before, if it was only counted.
+    fn introduce(&mut self, who: usize, [counted, told]: [Case; 2]) {
+        let peer = self.peer(who);
+        if peer.standing == Standing::Silent {
+            peer.standing = Standing::Heard;
+        }
+        let name = peer.who.clone();
+        match std::mem::replace(&mut peer.arrival, Arrival::ByName) {
+            Arrival::Untold => unreachable!("it is a member"),
+            Arrival::ByName => {}
+            Arrival::Counted => {
+                self.joined -= 1;
+                self.append_untold(format!("{name} joined\n").as_bytes());
+                self.meet(counted, true);
+                self.meet(Case::NothingLeftToCount, self.joined + self.left == 0);
+            }
+            Arrival::CountTold => {
+                self.append_untold(format!("{name} is here\n").as_bytes());
+                self.meet(told, true);
+            }
+        }
+    }
+
+    /// It has left: it is told of by name, or counted.
+    fn announce_departure(&mut self, who: usize) {
+        let peer = self.peer(who);
+        let (arrival, is_known) = (peer.arrival, peer.standing != Standing::Silent);
+        let departure = format!("{} left\n", peer.who);
+        let has_names = self.limits.announcements.is_none() || self.names_left > 0;
+        self.meet(Case::HeardDepartureBeyondBudget, is_known && !has_names);
+        let is_by_name = arrival == Arrival::ByName && (is_known || self.spend());
+        if is_by_name {
+            self.append(departure.as_bytes());
+        } else {
+            self.left += 1;
+        }
+        self.meet(Case::GoneBeforeItsCountIsTold, arrival == Arrival::Counted);
+        self.meet(Case::GoneAfterItsCountIsTold, arrival == Arrival::CountTold);
+        let is_silent = arrival == Arrival::ByName && !is_known && self.limits.announcements.is_some();
+        self.meet(Case::SilentDepartureByName, is_silent && is_by_name);
+        self.meet(Case::SilentDepartureCounted, is_silent && !is_by_name);
+    }
+
+    /// A period ends: names may be told again, and what was counted is told, unless the room is full.
+    fn turn_period(&mut self) -> Checked {
+        self.room.turn_period();
+        self.names_left = self.limits.announcements.unwrap_or_default();
+        let is_due = !self.closed && self.joined + self.left > 0;
+        let is_full = self.is_full();
+        self.meet(Case::FullAtEndOfPeriod, is_due && is_full);
+        if is_due && !is_full {
+            self.append(format!("{} joined, {} left\n", self.joined, self.left).as_bytes());
+            (self.joined, self.left) = (0, 0);
+            for peer in self.peers.iter_mut().flatten().filter(|peer| peer.arrival == Arrival::Counted) {
+                peer.arrival = Arrival::CountTold;
+            }
+            self.meet(Case::CountTold, true);
+        }
+        self.observe()
+    }
+
+    /// The announcer sleeps until something is spent.
+    fn await_spent(&mut self) -> Checked {
+        let waker = Waker::from(Arc::clone(&self.announcer_waker));
+        let expected = match (self.closed, self.is_spent()) {
+            (true, _) => Poll::Ready(Err(Closed)),
+            (false, true) => Poll::Ready(Ok(())),
+            (false, false) => Poll::Pending,
+        };
+        let outcome = self.room.poll_spent(&mut Context::from_waker(&waker));
+        drop(waker);
+        prop_assert_eq!(outcome, expected, "law 9: nothing ticks where nothing is spent");
+        self.announcer_sleeps = expected.is_pending();
         self.observe()
     }
 
@@ -787,7 +1018,9 @@ impl World {
         let is_amid_line = cursor > 0 && self.said[cursor - 1] != b'\n';
         let rest = self.said[cursor..].split_inclusive(|byte| *byte == b'\n').next().filter(|_| is_amid_line);
         prop_assert_eq!(&torn[..], rest.unwrap_or_default(), "law 3: a line is finished before a run is missed");
-        let missed = self.said[cursor + torn.len()..to].split_inclusive(|byte| *byte == b'\n').count();
+        let run = &self.said[cursor + torn.len()..to];
+        let missed = run.split_inclusive(|byte| *byte == b'\n').count();
+        let is_across_count = std::str::from_utf8(run).expect("lines in English").contains(" joined, ");
         prop_assert_eq!(missed_lines, missed as u64, "law 2: the count is exact");
         self.let_gos += 1;
         self.missed_lines += missed_lines;
@@ -800,6 +1033,7 @@ impl World {
         self.meet(Case::LetGoAmidLine, is_amid_line);
         self.meet(Case::LetGoAgain, again);
         self.meet(Case::LetGoToItsEnd, end.is_some());
+        self.meet(Case::LetGoAcrossCount, is_across_count);
         self.observe()
     }
 
@@ -814,13 +1048,12 @@ impl World {
         let had_name = peer.name.take().is_some();
         if peer.is_member() {
             peer.end = Some(head);
-            let departure = format!("{} left\n", peer.who);
             let ends_here = peer.reader.as_ref().is_some_and(|reader| reader.cursor == head);
             if ends_here {
                 peer.reader = None;
             }
             if !closed {
-                self.append(departure.as_bytes());
+                self.announce_departure(who);
             }
             self.meet(Case::EndAtOnce, ends_here);
         }
@@ -862,6 +1095,8 @@ impl World {
         self.meet(Case::ClosedWhileGathering, self.is_gathering());
         let is_any_last = self.readers().any(|reader| reader.is_last_at.is_some());
         self.meet(Case::ClosedWithLast, is_any_last);
+        self.meet(Case::ClosedWithCount, self.joined + self.left > 0);
+        self.meet(Case::ClosedWithAnnouncer, self.announcer_sleeps);
         self.room.close();
         self.closed = true;
         self.observe_after(true)
@@ -926,6 +1161,7 @@ impl World {
         self.meet(Case::Gathered, self.is_gathering());
         self.check_readers(is_closing, pressed_before)?;
         self.check_senders(is_closing)?;
+        self.check_announcer(is_closing)?;
         self.check_tally()
     }
 
@@ -999,6 +1235,17 @@ impl World {
             prop_assert_eq!(wakes, usize::from(is_due), "law 8: how often {} is woken for its turn", &peer.who);
             peer.sleeps &= !is_due;
         }
+        Ok(())
+    }
+
+    /// Law 8, the announcer: it is woken once when something is spent, and by the end.
+    fn check_announcer(&mut self, is_closing: bool) -> Checked {
+        let is_due = self.announcer_sleeps && (is_closing || self.is_spent());
+        prop_assert_eq!(self.announcer_waker.take(), usize::from(is_due), "law 8: how often the announcer is woken");
+        self.announcer_sleeps &= !is_due;
+        self.meet(Case::AnnouncerWoken, is_due && !is_closing);
+        let is_kept = Arc::strong_count(&self.announcer_waker) > 1;
+        prop_assert_eq!(is_kept, self.announcer_sleeps, "law 9: whether the room keeps the announcer's waker");
         Ok(())
     }
 
