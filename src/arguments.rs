@@ -144,6 +144,7 @@ enum TaskWords {
 mod tests {
     use std::time::Duration;
 
+    use tracing::level_filters::LevelFilter;
     use unisono::{
         Lang, Limits, Who, Wire,
         client::{Options, Sending},
@@ -151,6 +152,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::{arguments::serve::LogAsked, journal::Format};
 
     fn task(line: &str) -> Result<Task, String> {
         let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
@@ -203,6 +205,7 @@ mod tests {
                 ..Limits::default()
             },
             connections_max: None,
+            log: LogAsked { format: Format::Text, level: LevelFilter::INFO },
             door: DoorAsked::default(),
         };
         assert_eq!(serve(""), expected);
@@ -251,6 +254,8 @@ mod tests {
             ..Limits::default()
         };
         assert_eq!(asked.limits, expected);
+        let log = serve("--log-format json --log-level debug").log;
+        assert_eq!(log, LogAsked { format: Format::Json, level: LevelFilter::DEBUG });
         let asked = serve("--flood off --connect-rate off --trusted none");
         let expected = Limits { flood: None, connect_rate: None, trusted: Vec::new(), ..Limits::default() };
         assert_eq!(asked.limits, expected);

@@ -8,16 +8,34 @@
 //! What peers chose (names, mostly) can be in a line. Here, in one place, whatever is not printable is escaped as Rust's
 //! `Debug` would (`\n`, `\u{1b}`, `\u{202e}`): an event is one line, and no peer can draw on the operator's terminal.
 //! Colours are never used, so a log can always be searched as plain text.
+//!
+//! Events of one kind, which is one place in the code, are written so many a second at most; the rest are left out, and one line
+//! says how many there were ([`kinds`]). So a crowd cannot flood the log, nor hide in it what else happens.
 
 use std::{
     io::{self, Write},
     mem,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tracing::Level;
+use tracing::{Event, Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{
+    Layer,
+    layer::{Context, SubscriberExt},
+    registry::Registry,
+    reload,
+    util::SubscriberInitExt,
+};
+
+use self::{
+    json::Json,
+    kinds::{Kinds, LeftOut},
+};
+
+mod json;
+mod kinds;
 
 /// Lines waiting for stderr, in bytes: some thousand lines, a burst that a healthy stderr takes in milliseconds.
 const PENDING_BYTES_MAX: usize = 256 * 1024;
@@ -25,8 +43,17 @@ const PENDING_BYTES_MAX: usize = 256 * 1024;
 /// How long the end of the process waits for a stuck stderr.
 const END_WAIT: Duration = Duration::from_millis(500);
 
-/// Starts the log of the process, from level `INFO` up; panics go there too, as the standard hook would write to stderr
-/// itself and could be held up by it.
+/// How a line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// An object of JSON a line.
+    Json,
+}
+
+/// Starts the log of the process; panics go there too, as the standard hook would write to stderr itself and could be held
+/// up by it.
 ///
 /// Dropping what is returned writes out what is pending, or gives up after half a second.
 ///
@@ -37,15 +64,18 @@ const END_WAIT: Duration = Duration::from_millis(500);
 /// # Panics
 ///
 /// When called twice.
-pub(crate) fn start() -> io::Result<Journal> {
-    let journal = Journal::new(io::stderr())?;
+pub(crate) fn start(format: Format, level: LevelFilter) -> io::Result<Journal> {
+    let (level, level_handle) = reload::Layer::new(level);
+    let journal = Journal::new(io::stderr(), level_handle)?;
     let pending = Arc::clone(&journal.pending);
-    tracing_subscriber::fmt()
-        .with_writer(move || Entry(Arc::clone(&pending)))
-        .with_max_level(Level::INFO)
-        .with_target(false)
-        .with_ansi(false)
-        .init();
+    let lines = tracing_subscriber::fmt::layer().with_target(false).with_ansi(false);
+    let lines = lines.with_writer(move || Entry(Arc::clone(&pending)));
+    let lines = match format {
+        Format::Text => lines.boxed(),
+        Format::Json => lines.event_format(Json).boxed(),
+    };
+    let measured = Measured(Arc::clone(&journal.pending));
+    tracing_subscriber::registry().with(level).with(measured).with(lines).init();
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         tracing::error!("thread {} {panic}", thread.name().unwrap_or("without a name"));
@@ -57,21 +87,42 @@ pub(crate) fn start() -> io::Result<Journal> {
 #[must_use = "the log ends when this is dropped"]
 pub(crate) struct Journal {
     pending: Arc<Pending>,
+    level: LevelHandle,
     writer: Option<JoinHandle<()>>,
 }
 
+type LevelHandle = reload::Handle<LevelFilter, Registry>;
+
+/// What others may change of the log while it runs.
+#[derive(Clone)]
+pub(crate) struct Control {
+    level: LevelHandle,
+}
+
+impl Control {
+    /// Writes events from `level` up from now on.
+    pub(crate) fn set_level(&self, level: LevelFilter) {
+        // It fails only when the log has ended.
+        let _ended = self.level.reload(level);
+    }
+}
+
 impl Journal {
-    fn new(out: impl Write + Send + 'static) -> io::Result<Self> {
+    pub(crate) fn control(&self) -> Control {
+        Control { level: self.level.clone() }
+    }
+
+    fn new(out: impl Write + Send + 'static, level: LevelHandle) -> io::Result<Self> {
         let pending = Arc::new(Pending::default());
         let writer = std::thread::Builder::new().name("journal".into()).spawn({
             let pending = Arc::clone(&pending);
             move || {
-                write_all(&pending, &mut Out::new(out));
+                write_all(&pending, &mut Out::new(out), LeftOut::tell);
                 pending.lock().phase = Phase::Ended;
                 pending.changed.notify_all();
             }
         })?;
-        Ok(Self { pending, writer: Some(writer) })
+        Ok(Self { pending, level, writer: Some(writer) })
     }
 }
 
@@ -111,6 +162,7 @@ struct State {
     lines: Vec<u8>,
     /// Lines that found the buffer full. They came after all that it holds.
     lost_lines: u64,
+    kinds: Kinds,
     phase: Phase,
 }
 
@@ -150,19 +202,53 @@ impl Pending {
         self.changed.notify_one();
     }
 
-    /// Waits for lines, and takes them all, with the count of those lost behind them. None at the end.
-    fn next(&self, lines: &mut Vec<u8>) -> Option<u64> {
+    /// Waits for lines, or for the time to tell of those left out, and takes both. None at the end.
+    fn next(&self, lines: &mut Vec<u8>) -> Option<Taken> {
         lines.clear();
-        let state = self.lock();
-        let mut state = self
-            .changed
-            .wait_while(state, |state| state.is_empty() && state.phase == Phase::Running)
-            .unwrap_or_else(PoisonError::into_inner);
-        if state.is_empty() {
-            return None;
+        let mut state = self.lock();
+        loop {
+            let now = Instant::now();
+            let is_ending = state.phase != Phase::Running;
+            let left_out = if is_ending { state.kinds.take_all() } else { state.kinds.take_due(now) };
+            if !state.is_empty() || !left_out.is_empty() {
+                mem::swap(lines, &mut state.lines);
+                return Some(Taken { lost_lines: mem::take(&mut state.lost_lines), left_out });
+            }
+            if is_ending {
+                return None;
+            }
+            state = match state.kinds.next_due() {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(due) => {
+                    let waited = self.changed.wait_timeout(state, due.saturating_duration_since(now));
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
         }
-        mem::swap(lines, &mut state.lines);
-        Some(mem::take(&mut state.lost_lines))
+    }
+}
+
+/// What the writing thread has to do, besides the lines that it got.
+struct Taken {
+    /// Lines that were lost behind them.
+    lost_lines: u64,
+    left_out: Vec<LeftOut>,
+}
+
+/// Lets so many events of a kind a second pass, before they are formatted.
+struct Measured(Arc<Pending>);
+
+impl<S: Subscriber> Layer<S> for Measured {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        let mut state = self.0.lock();
+        let was_due = state.kinds.next_due();
+        let passes = state.kinds.passes(event, Instant::now());
+        let is_due = state.kinds.next_due();
+        drop(state);
+        if is_due != was_due {
+            self.0.changed.notify_all();
+        }
+        passes
     }
 }
 
@@ -196,13 +282,14 @@ fn one_line(event: &[u8]) -> String {
     line
 }
 
-/// The thread's work: from the buffer to stderr, until the end.
-fn write_all(pending: &Pending, out: &mut Out<impl Write>) {
+/// The thread's work: from the buffer to stderr, until the end. What was left out is told as an event like any other.
+fn write_all(pending: &Pending, out: &mut Out<impl Write>, tell: impl Fn(LeftOut)) {
     let mut lines = Vec::new();
-    while let Some(lost_lines) = pending.next(&mut lines) {
+    while let Some(Taken { lost_lines, left_out }) = pending.next(&mut lines) {
         out.write_lines(&lines);
         out.lost_lines += lost_lines;
         out.tell_lost();
+        left_out.into_iter().for_each(&tell);
     }
     out.tell_lost();
 }
@@ -344,7 +431,8 @@ mod tests {
     fn stuck_journal() -> (Journal, Receiver<String>, SyncSender<()>) {
         let (begun, begins) = mpsc::sync_channel(16);
         let (release, released) = mpsc::sync_channel(16);
-        (Journal::new(Stuck { begun, released }).unwrap(), begins, release)
+        let (_, level) = reload::Layer::new(LevelFilter::INFO);
+        (Journal::new(Stuck { begun, released }, level).unwrap(), begins, release)
     }
 
     #[test]

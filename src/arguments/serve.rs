@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum, builder::BoolishValueParser};
+use tracing::level_filters::LevelFilter;
 use unisono::{
     Lang, Limits, Who, Wire,
     limits::{Flood, IpNet, Rate, SEND_BUFFER_BYTES},
@@ -11,6 +12,7 @@ use unisono::{
 use super::values::{
     Address, Prefixes, Size, Switch, connect_rate, count, flood, prefixes, size, time, time_above_0, trusted,
 };
+use crate::journal::Format;
 
 /// A server, as asked for.
 #[derive(Debug, PartialEq)]
@@ -23,6 +25,14 @@ pub(crate) struct Serve {
     /// None: as many as the file limit carries.
     pub(crate) connections_max: Option<usize>,
     pub(crate) door: DoorAsked,
+    pub(crate) log: LogAsked,
+}
+
+/// How the log shall be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct LogAsked {
+    pub(crate) format: Format,
+    pub(crate) level: LevelFilter,
 }
 
 /// Who is let in, and what newcomers are told, as asked for: files are not read yet.
@@ -116,6 +126,12 @@ pub(super) struct ServeWords {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time)]
     #[arg(env = "UNISONO_GRACE", hide_env = true)]
     grace: Duration,
+    /// How the log looks: lines for people, or an object of JSON a line
+    #[arg(long, default_value = "text", env = "UNISONO_LOG_FORMAT", hide_env = true)]
+    log_format: FormatWord,
+    /// What the log has: this and what is graver
+    #[arg(long, default_value = "info", env = "UNISONO_LOG_LEVEL", hide_env = true)]
+    log_level: LevelWord,
     #[command(flatten)]
     pub(super) about: AboutWords,
 }
@@ -132,6 +148,20 @@ pub(super) struct AboutWords {
     /// Check all options, and end: with exit code 0, or with 2 and each mistake in one line
     #[arg(long, value_parser = BoolishValueParser::new(), env = "UNISONO_CHECK_CONFIG", hide_env = true)]
     pub(super) check_config: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FormatWord {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LevelWord {
+    Error,
+    Warn,
+    Info,
+    Debug,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -189,8 +219,23 @@ pub(super) fn meaning(words: ServeWords) -> Result<Serve, Fault> {
         wire: Wire { lang, plain: words.plain, raw: words.raw, who },
         limits,
         connections_max: words.max_connections,
+        log: log_asked(words.log_format, words.log_level),
         door: DoorAsked { allow: listed(words.allow), deny: listed(words.deny), motd: words.motd },
     })
+}
+
+fn log_asked(format: FormatWord, level: LevelWord) -> LogAsked {
+    let format = match format {
+        FormatWord::Text => Format::Text,
+        FormatWord::Json => Format::Json,
+    };
+    let level = match level {
+        LevelWord::Error => LevelFilter::ERROR,
+        LevelWord::Warn => LevelFilter::WARN,
+        LevelWord::Info => LevelFilter::INFO,
+        LevelWord::Debug => LevelFilter::DEBUG,
+    };
+    LogAsked { format, level }
 }
 
 fn check(limits: &Limits) -> Result<(), Fault> {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     arguments::{self, Serve, Settings},
-    journal,
+    journal::{self, Control},
 };
 
 /// Files that `serve` keeps for itself: standard streams, listeners, the runtime's own.
@@ -35,9 +35,9 @@ pub(super) fn check(serve: &Serve) -> ExitCode {
 
 /// Runs a server; its failures go to the log, which alone may write to stderr while it runs.
 pub(super) fn run(serve: Serve, settings: Settings) -> anyhow::Result<ExitCode> {
-    let _journal = journal::start().context("cannot start the log")?;
+    let journal = journal::start(serve.log.format, serve.log.level).context("cannot start the log")?;
     let outcome = on_all_cores().and_then(|runtime| {
-        let outcome = runtime.block_on(self::serve(serve, settings));
+        let outcome = runtime.block_on(self::serve(serve, settings, journal.control()));
         // After a clean end nothing is left; after a second signal nothing is waited for.
         runtime.shutdown_background();
         outcome
@@ -63,7 +63,7 @@ fn on_all_cores() -> anyhow::Result<runtime::Runtime> {
         .context("cannot start the runtime")
 }
 
-async fn serve(serve: Serve, settings: Settings) -> anyhow::Result<ExitCode> {
+async fn serve(serve: Serve, settings: Settings, log: Control) -> anyhow::Result<ExitCode> {
     // Before anything else can be noticed from outside, so that no signal finds the default, a sudden end.
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let limits = Limits { connections_max: connections_max(serve.connections_max), ..serve.limits };
@@ -79,7 +79,7 @@ async fn serve(serve: Serve, settings: Settings) -> anyhow::Result<ExitCode> {
         let _ = stopped.await;
     };
     let room = Room::with_door(limits, serve.wire, door).context("these limits cannot work")?;
-    let mut reloads = reloads(&room, settings);
+    let mut reloads = reloads(&room, log, settings);
     let mut server = pin!(server::run(listeners, room, stopped));
     // In both: the server first, so that an end that has come is not taken for one that is cut short.
     let first = loop {
@@ -105,8 +105,12 @@ async fn serve(serve: Serve, settings: Settings) -> anyhow::Result<ExitCode> {
 }
 
 /// What SIGHUP makes anew.
-fn reloads(room: &Room, settings: Settings) -> Reloads {
+fn reloads(room: &Room, log: Control, settings: Settings) -> Reloads {
     let mut reloads = Reloads::new(settings);
+    reloads.add(&["log-level"], move |serve| {
+        let (log, level) = (log.clone(), serve.log.level);
+        Ok(Box::new(move || log.set_level(level)))
+    });
     let door_room = room.clone();
     reloads.add(&["allow", "deny", "motd"], move |serve| {
         let (room, policy) = (door_room.clone(), door::policy(&serve.door)?);

@@ -180,9 +180,14 @@ impl Process {
 
     /// Waits until stderr has said `text`.
     pub(crate) fn wait_for_stderr(&self, text: &str) {
+        let seen = self.wait_for_stderr_that(|stderr| stderr.contains(text));
+        assert!(seen, "no {text:?} on stderr: {}", self.stderr());
+    }
+
+    /// Waits until stderr is as `is_so` says, and says whether that came.
+    fn wait_for_stderr_that(&self, is_so: impl Fn(&str) -> bool) -> bool {
         let stderr = self.stderr.as_ref().expect("stderr is collected");
-        let seen = stderr.wait_for(|bytes, _| String::from_utf8_lossy(bytes).contains(text).then_some(()));
-        assert!(seen.is_some(), "no {text:?} on stderr: {}", self.stderr());
+        stderr.wait_for(|bytes, _| is_so(&String::from_utf8_lossy(bytes)).then_some(())).is_some()
     }
 
     /// All of stdout, once it has ended.
@@ -291,6 +296,11 @@ impl Server {
         self.process.wait_for_stderr(text);
     }
 
+    /// Waits until the log is as `is_so` says.
+    pub(crate) fn wait_for_log_that(&self, is_so: impl Fn(&str) -> bool) {
+        assert!(self.process.wait_for_stderr_that(is_so), "not so: {}", self.stderr());
+    }
+
     /// The most memory the process has had resident so far.
     pub(crate) fn rss_peak_bytes(&self) -> u64 {
         self.status_bytes("VmHWM:")
@@ -330,7 +340,7 @@ impl Server {
 pub(crate) fn listening_on(log: &str) -> Vec<SocketAddr> {
     let whole = &log[..log.rfind('\n').map_or(0, |end| end + 1)];
     let after = whole.lines().filter_map(|line| line.split_once("listening on "));
-    after.filter_map(|(_, rest)| rest.split_whitespace().next()?.parse().ok()).collect()
+    after.filter_map(|(_, rest)| rest.split([' ', '\n', '"']).next()?.parse().ok()).collect()
 }
 
 /// Runs a command to its end with `input` on stdin.
