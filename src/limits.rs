@@ -103,6 +103,9 @@ pub const CONNECT_RATE_DEFAULT: Rate = Rate { burst: 20, per_second: 2 };
 /// and go at once, and two thirds of a screen.
 pub const ANNOUNCEMENTS_DEFAULT: usize = 16;
 
+/// How long a server lets a period of announcements last: by then who came and went without a name is told of in a count.
+pub const ANNOUNCEMENTS_PERIOD: Duration = Duration::from_secs(1);
+
 /// Every number of a room and of the server around it.
 ///
 /// ```
@@ -144,8 +147,8 @@ pub struct Limits {
     /// How fast strangers may connect from one IPv4 address or one IPv6 /64; more are refused with one line. Default: `None`, no
     /// limit; `serve` takes [`CONNECT_RATE_DEFAULT`].
     pub connect_rate: Option<Rate>,
-    /// How many arrivals and departures of strangers are told by name in a [period](crate::Room::turn_period), which a server makes a
-    /// second; those above are counted, and told in one line. Default: `None`, all by name; `serve` takes [`ANNOUNCEMENTS_DEFAULT`].
+    /// How many arrivals and departures of strangers are told by name in a [period](crate::Room::turn_period), which a server lets last
+    /// for [`ANNOUNCEMENTS_PERIOD`]; those above are counted, and told in one line. Default: `None`, all by name; `serve` takes [`ANNOUNCEMENTS_DEFAULT`].
     /// None are counted where the wire is plain.
     pub announcements: Option<usize>,
     /// Who is no stranger: none of [`flood`](Self::flood), [`connect_rate`](Self::connect_rate) and

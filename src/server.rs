@@ -1,9 +1,10 @@
 //! A server: accepts connections, waits out what goes wrong with that, and ends in order.
 //!
-//! [`run`] is all of it, for production and for simulation. Each listener has one task, and each thread of the runtime one
-//! shard of the connections; [`run`] owns them all. So nothing that a server started outlives it.
+//! [`run`] is all of it, for production and for simulation. Each listener has one task, each thread of the runtime one
+//! shard of the connections, and announcements one, where they are limited; [`run`] owns them all. So nothing that a server
+//! started outlives it.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -14,11 +15,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::coop::unconstrained;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::census::Census;
 use crate::connection::Connection;
 use crate::drive::Standing;
+use crate::limits::ANNOUNCEMENTS_PERIOD;
 use crate::listen::{Listener, Peer};
 use crate::notice::Notice;
 use crate::room::Room;
@@ -128,6 +130,9 @@ where
         };
         tasks.spawn(accepting.run(listener, stopped.clone()));
     }
+    if room.limits().announcements.is_some() {
+        tasks.spawn(announce(room.clone(), stopped.clone()));
+    }
     drop((stopped, departures));
     // Should this future be dropped, the room closes before its members go one by one: no departures are told (law 4).
     let _closing = CloseOnDrop(room.clone());
@@ -209,6 +214,25 @@ async fn run_shard<L: Listener>(
                 departed.send_replace(());
             }
         }
+    }
+    Ok(())
+}
+
+/// The announcer's task: ends a period some time after something of its budget was spent. While nothing is, it has no timer.
+async fn announce(room: Room, mut stopped: watch::Receiver<()>) -> Outcome {
+    let periods = async {
+        while poll_fn(|cx| room.poll_spent(cx)).await.is_ok() {
+            sleep(ANNOUNCEMENTS_PERIOD).await;
+            room.turn_period();
+        }
+        // The room has ended or is broken, and it is for others to say what that means.
+        pending::<()>().await;
+    };
+    // Biased: an end comes once.
+    tokio::select! {
+        biased;
+        _ = stopped.changed() => {}
+        () = periods => {}
     }
     Ok(())
 }
@@ -331,6 +355,8 @@ impl AcceptErrors {
 mod tests {
     use std::net::SocketAddr;
 
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use tokio::io::{AsyncWriteExt, DuplexStream};
 
     use super::*;
@@ -372,6 +398,36 @@ mod tests {
         let error = running.await.expect("run itself does not panic").expect_err("its order cannot be trusted");
         assert!(matches!(error, Error::RoomBroken), "{error}");
         assert_eq!(room.tally().members, 1, "numbers can still be read");
+    }
+
+    /// Law 9: nothing ticks where nothing is spent.
+    #[tokio::test(start_paused = true)]
+    async fn announcer_wakes_only_when_something_was_spent() {
+        let limits = Limits { announcements: Some(1), ..Limits::default() };
+        let room = Room::new(limits, Wire::default()).expect("limits that work");
+        let (stop, stopped) = watch::channel(());
+        let polls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&polls);
+        let mut announcing = Box::pin(announce(room.clone(), stopped));
+        let announcing = tokio::spawn(poll_fn(move |cx| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            announcing.as_mut().poll(cx)
+        }));
+        let mut member = room.seat("10.0.0.1:1");
+        // It is woken for what is spent, and by the clock; what comes in between is of the same period.
+        for polls_expected in [1, 3, 5] {
+            sleep(Duration::from_secs(3600)).await;
+            assert_eq!(polls.load(Ordering::Relaxed), polls_expected);
+            let turn = member.poll_turn(&mut Context::from_waker(Waker::noop()));
+            let Poll::Ready(Ok(mut turn)) = turn else { panic!("there is room") };
+            member.enter_stranger(&mut turn).expect("the room is open");
+            member = room.seat("10.0.0.1:1");
+        }
+        room.close();
+        sleep(Duration::from_secs(3600)).await;
+        assert!(!announcing.is_finished(), "that the room has ended is not for it to say");
+        drop(stop);
+        announcing.await.expect("it does not panic").expect("it ends in order");
     }
 
     #[tokio::test(start_paused = true)]

@@ -465,6 +465,128 @@ async fn end_of_input_behind_a_flood_loses_nothing() {
     server.end().await;
 }
 
+/// Two names in a second. Who comes from 10.0.0.1 is trusted, who comes from 10.0.0.2 is not.
+fn crowded() -> Limits {
+    let trusted = vec!["10.0.0.1/32".parse().expect("a prefix")];
+    Limits { trusted, announcements: Some(2), ..Limits::default() }
+}
+
+impl Server {
+    /// A stranger that has entered.
+    async fn stranger(&self, port: u16) -> Client {
+        let mut stranger = self.connect_from(2, 1 << 16, usize::MAX);
+        stranger.expect(&format!("Welcome 10.0.0.2:{port}\n")).await;
+        stranger
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn crowd_that_comes_and_goes_is_told_in_one_line_a_second() {
+    let server = Server::start(crowded());
+    let mut witness = server.connect(1 << 16);
+    witness.expect("Welcome 10.0.0.1:1\n").await;
+    // Nothing is spent, and so the second begins with the first stranger.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for round in 0..3 {
+        let began = Instant::now();
+        let first = 2 + 10 * round;
+        let mut crowd = Vec::new();
+        for port in first..first + 10 {
+            crowd.push(server.stranger(port).await);
+        }
+        witness.expect(&format!("10.0.0.2:{first} joined\n")).await;
+        witness.expect(&format!("10.0.0.2:{} joined\n", first + 1)).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        // Who goes before the count is told is in both of its numbers.
+        drop(crowd.split_off(7));
+        witness.expect("8 joined, 3 left\n").await;
+        assert_eq!(began.elapsed(), Duration::from_secs(1));
+        let first_is_left = format!("10.0.0.2:{first} left\n");
+        drop(crowd.remove(0));
+        witness.expect(&first_is_left).await;
+        drop(crowd);
+        witness.expect(&format!("10.0.0.2:{} left\n", first + 1)).await;
+        assert_eq!(began.elapsed(), Duration::from_secs(1));
+        witness.expect("0 joined, 5 left\n").await;
+        assert_eq!(began.elapsed(), Duration::from_secs(2));
+    }
+    // Nothing is left to be told.
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    witness.say(b"alone\n").await;
+    witness.expect("10.0.0.1:1: alone\n").await;
+    server.end().await;
+}
+
+/// Law 4, whole for whoever speaks.
+#[tokio::test(start_paused = true)]
+async fn one_who_was_counted_is_told_of_by_name_before_its_first_line() {
+    let server = Server::start(Limits { announcements: Some(0), ..crowded() });
+    let mut witness = server.connect(1 << 16);
+    witness.expect("Welcome 10.0.0.1:1\n").await;
+    let mut early = server.stranger(2).await;
+    let mut late = server.stranger(3).await;
+    early.say(b"hi\n/name Ann\n").await;
+    for line in ["10.0.0.2:2 joined\n", "10.0.0.2:2: hi\n", "10.0.0.2:2 is now Ann\n", "1 joined, 0 left\n"] {
+        for member in [&mut witness, &mut early, &mut late] {
+            member.expect(line).await;
+        }
+    }
+    late.say(b"/who\n/name Bob\nhi\n").await;
+    // What it is told alone has no place in the sequence.
+    for notice in ["-- 3 here\n", "--   10.0.0.1:1\n", "--   Ann\n", "--   10.0.0.2:3\n"] {
+        late.expect(notice).await;
+    }
+    for line in ["10.0.0.2:3 is here\n", "10.0.0.2:3 is now Bob\n", "Bob: hi\n"] {
+        for member in [&mut witness, &mut early, &mut late] {
+            member.expect(line).await;
+        }
+    }
+    // However many go, they are told of by name, and at once.
+    let began = Instant::now();
+    drop(early);
+    witness.expect("Ann left\n").await;
+    drop(late);
+    witness.expect("Bob left\n").await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    server.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn trusted_peers_are_told_of_by_name_however_many_come_and_go() {
+    let server = Server::start(Limits { announcements: Some(0), ..crowded() });
+    let mut witness = server.connect(1 << 16);
+    witness.expect("Welcome 10.0.0.1:1\n").await;
+    let began = Instant::now();
+    let _stranger = server.stranger(2).await;
+    for port in 3..103 {
+        let mut member = server.connect(1 << 16);
+        member.expect(&format!("Welcome 10.0.0.1:{port}\n")).await;
+        witness.expect(&format!("10.0.0.1:{port} joined\n")).await;
+        drop(member);
+        witness.expect(&format!("10.0.0.1:{port} left\n")).await;
+    }
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    witness.expect("1 joined, 0 left\n").await;
+    server.end().await;
+}
+
+/// Laws 4 and 9: an end amid a second waits for nothing, and tells no departures.
+#[tokio::test(start_paused = true)]
+async fn end_of_the_server_does_not_wait_for_a_count() {
+    let server = Server::start(Limits { announcements: Some(0), ..crowded() });
+    let mut witness = server.connect(1 << 16);
+    witness.expect("Welcome 10.0.0.1:1\n").await;
+    let mut stranger = server.stranger(2).await;
+    let began = Instant::now();
+    let Server { room, stop, running, .. } = server;
+    drop(stop);
+    stranger.expect("-- server is stopping\n").await;
+    drop(stranger);
+    assert_eq!(witness.rest().await, "-- server is stopping\n");
+    in_time(running).await.expect("the server does not panic").expect("it ends in order");
+    assert_eq!((began.elapsed(), room.tally().seats), (Duration::ZERO, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn strangers_that_come_too_fast_are_told_so_in_one_line() {
     let server = Server::start(Limits { connect_rate: Some(Rate { burst: 2, per_second: 4 }), ..Limits::default() });
