@@ -148,7 +148,7 @@ mod tests {
     use unisono::{
         Lang, Limits, Who, Wire,
         client::{Options, Sending},
-        limits::{CONNECT_RATE_DEFAULT, FOREVER, Flood, Rate},
+        limits::{ANNOUNCEMENTS_DEFAULT, CONNECT_RATE_DEFAULT, FOREVER, Flood, Rate},
     };
 
     use super::*;
@@ -202,6 +202,7 @@ mod tests {
             limits: Limits {
                 flood: Some(Flood::default()),
                 connect_rate: Some(CONNECT_RATE_DEFAULT),
+                announcements: Some(ANNOUNCEMENTS_DEFAULT),
                 ..Limits::default()
             },
             connections_max: None,
@@ -232,7 +233,7 @@ mod tests {
         let asked = serve(
             "--lang en --plain --raw --who guest --line-max 1KiB --backlog 1MiB --patience 0 --stall forever --line-deadline 1m \
              --max-connections 7 --max-per-ip 3 --grace 500ms --listen [::1]:1 --listen a.example:2,3.3.3.3:3 \
-             --flood 5+1/s,1KiB+512/s --connect-rate 3+1/s --trusted 10.0.0.0/8,fd00::/8,::ffff:192.0.2.7",
+             --flood 5+1/s,1KiB+512/s --connect-rate 3+1/s --announcements 0 --trusted 10.0.0.0/8,fd00::/8,::ffff:192.0.2.7",
         );
         assert_eq!(asked.listen, [address("[::1]:1"), address("a.example:2"), address("3.3.3.3:3")]);
         assert_eq!(asked.wire, Wire { lang: Lang::En, plain: true, raw: true, who: Who::Guest });
@@ -250,15 +251,15 @@ mod tests {
                 bytes: Rate { burst: 1024, per_second: 512 },
             }),
             connect_rate: Some(Rate { burst: 3, per_second: 1 }),
+            announcements: Some(0),
             trusted: ["10.0.0.0/8", "fd00::/8", "192.0.2.7/32"].map(|prefix| prefix.parse().unwrap()).to_vec(),
             ..Limits::default()
         };
         assert_eq!(asked.limits, expected);
         let log = serve("--log-format json --log-level debug").log;
         assert_eq!(log, LogAsked { format: Format::Json, level: LevelFilter::DEBUG });
-        let asked = serve("--flood off --connect-rate off --trusted none");
-        let expected = Limits { flood: None, connect_rate: None, trusted: Vec::new(), ..Limits::default() };
-        assert_eq!(asked.limits, expected);
+        let asked = serve("--flood off --connect-rate off --announcements off --trusted none");
+        assert_eq!(asked.limits, Limits { trusted: Vec::new(), ..Limits::default() });
     }
 
     #[test]
@@ -297,6 +298,7 @@ mod tests {
         check_refused("unisono serve --flood 9+1/s,4GiB+1/s", &["--flood", "4GiB", "2^32"]);
         check_refused("unisono serve --connect-rate 5", &["--connect-rate", "`20+2/s`", "`off`"]);
         check_refused("unisono serve --connect-rate 5+x/s", &["--connect-rate", "whole number"]);
+        check_refused("unisono serve --announcements 5/s", &["--announcements", "whole number", "`off`"]);
         check_refused("unisono serve --trusted lan", &["--trusted", "`lan`", "`10.0.0.0/8`"]);
         check_refused("unisono serve --trusted 10.0.0.0/33", &["--trusted", "`10.0.0.0/33`"]);
         check_refused("unisono serve --trusted 10.0.0.1/8", &["--trusted", "`10.0.0.0/8`"]);

@@ -10,7 +10,8 @@ use unisono::{
 };
 
 use super::values::{
-    Address, Prefixes, Size, Switch, connect_rate, count, flood, prefixes, size, time, time_above_0, trusted,
+    Address, Prefixes, Size, Switch, announcements, connect_rate, count, flood, prefixes, size, time, time_above_0,
+    trusted,
 };
 use crate::journal::Format;
 
@@ -109,6 +110,10 @@ pub(super) struct ServeWords {
     #[arg(long, value_name = "RATE", default_value = "20+2/s", value_parser = connect_rate)]
     #[arg(env = "UNISONO_CONNECT_RATE", hide_env = true)]
     connect_rate: Switch<Rate>,
+    /// Most arrivals and departures of strangers told by name in a second; others are counted in one line; or `off`
+    #[arg(long, value_name = "N", default_value = "16", value_parser = announcements)]
+    #[arg(env = "UNISONO_ANNOUNCEMENTS", hide_env = true)]
+    announcements: Switch<usize>,
     /// Who is no stranger: CIDR,CIDR...; or `none`
     #[arg(long, value_name = "CIDRS", default_value = "127.0.0.0/8,::1", value_parser = trusted)]
     #[arg(env = "UNISONO_TRUSTED", hide_env = true)]
@@ -198,6 +203,7 @@ pub(super) fn meaning(words: ServeWords) -> Result<Serve, Fault> {
         grace: words.grace,
         flood: words.flood.into(),
         connect_rate: words.connect_rate.into(),
+        announcements: words.announcements.into(),
         trusted: words.trusted.0,
         ..Limits::default()
     };

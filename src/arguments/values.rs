@@ -134,6 +134,13 @@ pub(super) fn connect_rate(text: &str) -> Result<Switch<Rate>, String> {
     }
 }
 
+pub(super) fn announcements(text: &str) -> Result<Switch<usize>, String> {
+    match text {
+        "off" => Ok(Switch::Off),
+        _ => text.parse().map(Switch::At).map_err(|_| "it must be a whole number, as `16`, or `off`".into()),
+    }
+}
+
 /// So many at once and so many a second: `20+2/s`.
 fn rate(text: &str, number: impl Fn(&str) -> Result<usize, String>) -> Result<Rate, String> {
     let halves = text.strip_suffix("/s").and_then(|text| text.split_once('+'));
