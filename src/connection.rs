@@ -80,6 +80,7 @@ fn ended(who: &str, end: &End) -> Poll<()> {
     match end {
         End::Stalled => tracing::info!(who, "closed: it took nothing for the stall limit"),
         End::Torn => tracing::info!(who, "closed: let go amid a line, and the memory for partial lines is spent"),
+        End::Removed => tracing::info!(who, "closed: it was removed"),
         End::Foreign(protocol) => tracing::info!(who, "closed: it speaks {protocol}"),
         End::LineDeadline => tracing::info!(who, "closed: a line took longer than the line deadline"),
         End::Lost(error) => tracing::debug!(who, %error, "connection lost"),

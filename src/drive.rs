@@ -49,6 +49,8 @@ pub(crate) enum End {
     LineDeadline,
     /// Its connection took nothing for the stall limit while something was due to it.
     Stalled,
+    /// It was removed from the room.
+    Removed,
     /// It was let go amid a line, and there was no memory left to finish that line from.
     Torn,
     /// The room was closed.
@@ -296,6 +298,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
                 }
                 self.phase = Phase::Inside;
             }
+            Err(Closed) if self.member.is_removed() => self.leave(None),
             Err(Closed) => self.phase = Phase::Closing { until: self.linger_until() },
         }
         Poll::Ready(Ok(()))
@@ -364,14 +367,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
         self.roster = None;
     }
 
-    /// Nothing more will come: says farewell if the room has ended under it. Returns whether there is something to write.
+    /// Nothing more will come: says farewell if it was removed, or the room has ended under it. Returns whether there is something
+    /// to write.
     fn take_leave(&mut self) -> bool {
-        let wire = self.member.room().wire();
-        if self.end.is_some() || wire.plain || self.broken.is_some() {
+        if self.end.is_some() {
             return false;
         }
-        self.end = Some(End::Shutdown);
-        Notice::Stopping.write(wire.lang, &mut self.told.bytes);
+        let wire = self.member.room().wire();
+        let (end, farewell) = if self.member.is_removed() {
+            (End::Removed, Some(Notice::Removed))
+        } else {
+            // The seed said nothing.
+            (End::Shutdown, (!wire.plain).then_some(Notice::Stopping))
+        };
+        self.end = Some(end);
+        let Some(farewell) = farewell.filter(|_| self.broken.is_none()) else { return false };
+        farewell.write(wire.lang, &mut self.told.bytes);
         true
     }
 

@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use crate::limits::{INPUT_BYTES_FREE, NAME_CHARS_MAX, WHO_BYTES_MAX};
+use crate::line;
 use crate::name;
 
 /// The language of the server's words.
@@ -62,6 +63,13 @@ impl Lang {
             Self::Zh => append_line(out, [&joined, " 人上线，", &left, " 人下线"]),
             Self::En => append_line(out, [&joined, " joined, ", &left, " left"]),
         }
+    }
+
+    /// Appends what all are told by whoever keeps the server. A WHO cannot begin so, and neither does what is told to one alone.
+    pub fn announcement(self, text: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(b"-! ");
+        line::clean(text, out);
+        out.push(b'\n');
     }
 
     /// Appends what all are told, the member too, when it has taken a new name.
@@ -135,6 +143,8 @@ pub enum Notice<'a> {
         /// How many may come for long.
         per_second: u32,
     },
+    /// It was removed from the room: we close.
+    Removed,
     /// The server is stopping: we close.
     Stopping,
 }
@@ -176,6 +186,7 @@ impl Notice<'_> {
             Self::AddressHasty { per_second } => {
                 format!("连接得太频繁：每个地址每秒最多 {per_second} 次，请稍后再来")
             }
+            Self::Removed => "你已被移出".to_owned(),
             Self::Stopping => "服务器即将停止".to_owned(),
         };
         append_line(out, ["-- ", &text]);
@@ -215,6 +226,7 @@ impl Notice<'_> {
             Self::AddressHasty { per_second } => {
                 format!("connecting too fast: at most {per_second} a second from each address, try again later")
             }
+            Self::Removed => "you were removed".to_owned(),
             Self::Stopping => "server is stopping".to_owned(),
         };
         append_line(out, ["-- ", &text]);
@@ -292,11 +304,12 @@ mod tests {
             Notice::ServerFull { .. } => "server full",
             Notice::AddressFull { .. } => "address full",
             Notice::AddressHasty { .. } => "address hasty",
+            Notice::Removed => "removed",
             Notice::Stopping => "stopping",
         }
     }
 
-    const NOTICES: [Notice<'static>; 27] = [
+    const NOTICES: [Notice<'static>; 28] = [
         Notice::Missed { lines: N as u64 },
         Notice::TooLong { line_bytes_max: N },
         Notice::Unspared,
@@ -323,6 +336,7 @@ mod tests {
         Notice::ServerFull { connections_max: N },
         Notice::AddressFull { per_ip_max: N },
         Notice::AddressHasty { per_second: 7_654_321 },
+        Notice::Removed,
         Notice::Stopping,
     ];
 
@@ -344,11 +358,12 @@ mod tests {
     /// The rows as code has them: name, Chinese, English.
     fn rows_of_code() -> Vec<(String, Vec<String>, Vec<String>)> {
         type Word = fn(Lang, &mut Vec<u8>);
-        let words: [(&str, Word); 7] = [
+        let words: [(&str, Word); 8] = [
             ("welcome", |lang, out| lang.welcome("WHO", out)),
             ("arrival", |lang, out| lang.arrival("WHO", out)),
             // What is said has no language and is no word of the server's; it is in the table to make that whole.
             ("line", |_, out| out.extend_from_slice(b"WHO: TEXT\n")),
+            ("announcement", |lang, out| lang.announcement(b"TEXT", out)),
             ("departure", |lang, out| lang.departure("WHO", out)),
             ("renamed", |lang, out| lang.renamed("WHO", "NEW", out)),
             ("counted", |lang, out| lang.counted(N as u64, M as u64, out)),

@@ -12,6 +12,7 @@
 //! patience is spent. The room grants that only while it is still so.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
 
@@ -20,8 +21,8 @@ use smol_str::{SmolStr, format_smolstr};
 
 use crate::announce::{Announcements, Introduction, Presence};
 use crate::budget::{Allowance, Budget};
-use crate::door::Door;
-use crate::limits::{self, Flood, Limits, NAME_CHARS_MAX, WHO_BYTES_MAX};
+use crate::door::{Door, Site};
+use crate::limits::{self, Flood, IpNet, Limits, NAME_CHARS_MAX, WHO_BYTES_MAX};
 use crate::listen::{Origin, Peer};
 use crate::log::{Batch, Log, Position};
 use crate::name::{self, GUEST, Name};
@@ -112,6 +113,47 @@ pub struct Tally {
     pub missed_lines: u64,
 }
 
+/// One who is there, as the keeper of a room sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Present {
+    /// What it is called.
+    pub who: String,
+    /// Where it comes from, unless from this machine by itself.
+    pub site: Option<Site>,
+}
+
+/// Why something was not [announced](Room::announce).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAnnounced {
+    /// The room has ended.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+    /// It is longer than what a member may say.
+    #[error("it must have at most {line_bytes_max} bytes")]
+    TooLong {
+        /// The longest that it may be.
+        line_bytes_max: usize,
+    },
+}
+
+/// Somebody who is to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom<'a> {
+    /// Who is called so.
+    Who(&'a str),
+    /// Whoever comes from there, as far as a [`Site`] tells.
+    From(IpNet),
+}
+
+impl Whom<'_> {
+    fn is(self, seat: &Seat) -> bool {
+        match self {
+            Self::Who(who) => seat.who == who,
+            Self::From(prefix) => seat.site.is_some_and(|site| site.is_within(prefix)),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct State {
     log: Log,
@@ -131,6 +173,8 @@ struct State {
     prompt_bytes: u64,
     is_open: bool,
     announcements: Announcements,
+    /// Woken when the last seat goes.
+    when_empty: Option<Waker>,
     /// How many numbers were given to guests.
     guests: u64,
     members: usize,
@@ -148,12 +192,24 @@ struct Seat {
     /// `None` before it has entered and when it reads no more.
     reader: Option<Reader>,
     presence: Presence,
+    /// Where it comes from, unless from this machine by itself.
+    site: Option<Site>,
+    /// It was removed: it adds nothing more and reads nothing more, and has to be told.
+    is_removed: bool,
 }
 
 impl Seat {
     /// One that has not entered.
     fn new(who: Who) -> Self {
-        Self { who, name_keys: None, ticket: None, reader: None, presence: Presence::Coming }
+        Self {
+            who,
+            name_keys: None,
+            ticket: None,
+            reader: None,
+            presence: Presence::Coming,
+            site: None,
+            is_removed: false,
+        }
     }
 }
 
@@ -224,6 +280,7 @@ impl Room {
             prompt_bytes: limits.prompt_bytes as u64,
             is_open: true,
             announcements: Announcements::new(limits.announcements.filter(|_| !wire.plain)),
+            when_empty: None,
             guests: 0,
             members: 0,
             let_gos: 0,
@@ -337,12 +394,16 @@ impl Room {
 
     /// A place for a connection from `peer`: by the name that it has proved, by what is known of it, or as the next guest.
     pub(crate) fn seat_peer(&self, peer: &Peer) -> Member {
-        match (&peer.name, peer.origin, self.shared.wire.who) {
+        let member = match (&peer.name, peer.origin, self.shared.wire.who) {
             (Some(name), ..) => self.seat_named(name.as_str()),
             // An address is its own only, while several connections may be of one process.
             (None, Origin::Local { .. }, session::Who::Address) => self.seat_named(&peer.origin.to_string()),
             (None, origin, _) => self.seat(&origin.to_string()),
+        };
+        if let Some(ip) = peer.ip() {
+            self.shared.change(|state, _| state.seats[member.key].site = Some(Site::of(ip)));
         }
+        member
     }
 
     /// Ends the room: nothing more is said, everyone reads on to the head and then finds its end. No departures are told.
@@ -435,6 +496,78 @@ impl Room {
         let shared = &self.shared;
         let broke = std::panic::AssertUnwindSafe(|| shared.change(|_, _| panic!("a planted panic under the lock")));
         std::panic::catch_unwind(broke).expect_err("it panics");
+    }
+
+    /// Ends `whom`, whoever that is of those who are there or on their way in; returns how many. The departure of each is placed here
+    /// and now. It reads nothing more, not even what it had coming, and says nothing more; whatever it waits for, it is woken.
+    pub fn remove(&self, whom: Whom<'_>) -> usize {
+        let is_meant = |seat: &Seat| !seat.is_removed && whom.is(seat);
+        let keys: Vec<usize> = self.shared.change(|state, _| {
+            let seats = state.seats.iter().filter(|(_, seat)| is_meant(seat));
+            seats.map(|(key, _)| key).collect()
+        });
+        let mut removed = 0;
+        for key in keys {
+            // Others have their say between two of them; this one may have left by now, or taken another name.
+            self.shared.change(|state, wakes| {
+                if let Some(seat) = state.seats.get(key).filter(|seat| state.is_open && is_meant(seat)) {
+                    let departure = self.departure(&seat.who);
+                    state.remove(key, &departure, wakes);
+                    removed += 1;
+                }
+            });
+        }
+        removed
+    }
+
+    /// A slice of the roster: up to `count` members from place `from` on, and the place to go on from, if any is left. Who enters or
+    /// leaves between two slices may be in the list or not; everyone else is, once.
+    pub fn present(&self, from: usize, count: usize) -> (Vec<Present>, Option<usize>) {
+        let (here, next) = self.shared.change(|state, _| state.present(from, count));
+        (here.into_iter().map(|(who, site)| Present { who: who.into(), site }).collect(), next)
+    }
+
+    /// Says something as the server, in a line of the sequence that no member can say: `-! ` and the text, cleaned. It waits for its
+    /// turn as members do. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAnnounced`]; nothing was said.
+    pub async fn announce(&self, text: &[u8]) -> Result<(), NotAnnounced> {
+        let line_bytes_max = self.shared.limits.line_bytes_max;
+        if text.len() > line_bytes_max {
+            return Err(NotAnnounced::TooLong { line_bytes_max });
+        }
+        let mut line = Vec::new();
+        self.shared.wire.lang.announcement(text, &mut line);
+        // A place in the queue is a seat's; this one never enters.
+        let key = self.shared.change(|state, _| state.seats.insert(Seat::new(Who::default())));
+        let mut herald = Member { room: self.clone(), key, who: Who::default() };
+        let _turn = poll_fn(|cx| herald.poll_turn(cx)).await?;
+        self.shared.change(|state, wakes| {
+            if !state.is_open {
+                return Err(Closed.into());
+            }
+            state.append(&line, wakes);
+            Ok(())
+        })
+    }
+
+    /// Waits until nobody is there, nor on the way in or out. For one task; the waker of the last poll is remembered.
+    pub fn poll_empty(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.change(|state, _| {
+            if state.seats.is_empty() {
+                return Poll::Ready(());
+            }
+            state.when_empty = Some(cx.waker().clone());
+            Poll::Pending
+        })
+    }
+
+    fn departure(&self, who: &str) -> Vec<u8> {
+        let mut line = Vec::new();
+        self.shared.wire.lang.departure(who, &mut line);
+        line
     }
 
     /// A part of the memory that connections share, for a new one.
@@ -555,12 +688,18 @@ impl State {
         has_gathered && self.readers.owing() == 1 && !std::mem::replace(&mut self.reader(key).is_last, true)
     }
 
-    fn unpark(&mut self, key: usize) {
-        let reader = self.reader(key);
-        if let Is::Parked(index) = std::mem::replace(&mut reader.is, Is::Awake)
-            && let Some(moved) = self.readers.unpark(index)
-        {
-            self.reader(moved).is = Is::Parked(index);
+    /// Takes the reader out of the list, if it is parked; returns the waker of the one that was parked or blocked.
+    fn unpark(&mut self, key: usize) -> Option<Waker> {
+        match std::mem::replace(&mut self.reader(key).is, Is::Awake) {
+            Is::Awake => None,
+            Is::Parked(index) => {
+                let (waker, moved) = self.readers.unpark(index);
+                if let Some(moved) = moved {
+                    self.reader(moved).is = Is::Parked(index);
+                }
+                Some(waker)
+            }
+            Is::Blocked(waker) => Some(*waker),
         }
     }
 
@@ -629,10 +768,36 @@ impl State {
         }
     }
 
-    fn drop_ticket(&mut self, key: usize) {
-        if let Some(ticket) = self.seats[key].ticket.take() {
-            self.senders.remove(ticket);
+    /// Returns the waker of a sender that was parked, and not woken.
+    fn drop_ticket(&mut self, key: usize) -> Option<Waker> {
+        self.seats[key].ticket.take().and_then(|ticket| self.senders.remove(ticket))
+    }
+
+    /// Places the departure of somebody who may know nothing of it, and ends its reading: it is woken, whatever it waits for, and
+    /// finds that out.
+    fn remove(&mut self, key: usize, departure: &[u8], wakes: &mut Wakes) {
+        self.seats[key].is_removed = true;
+        // Awake before its own departure could wake it.
+        let of_reader = if self.seats[key].reader.is_some() { self.unpark(key) } else { None };
+        for waker in of_reader.into_iter().chain(self.drop_ticket(key)) {
+            wakes.push(waker);
         }
+        self.depart(key, departure, wakes);
+        self.stop_reading(key, wakes);
+    }
+
+    /// A slice of the roster, see [`Member::present`].
+    fn present(&self, from: usize, count: usize) -> (Vec<(Who, Option<Site>)>, Option<usize>) {
+        let mut here = Vec::new();
+        for key in from..self.seats.capacity() {
+            if let Some(seat) = self.seats.get(key).filter(|seat| seat.presence.is_member()) {
+                if here.len() == count {
+                    return (here, Some(key));
+                }
+                here.push((Who::clone(&seat.who), seat.site));
+            }
+        }
+        (here, None)
     }
 }
 
@@ -698,12 +863,12 @@ impl Member {
     ///
     /// # Errors
     ///
-    /// [`Closed`] when the room has ended.
+    /// [`Closed`] when the room has ended, or this member was [removed](Room::remove).
     pub fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<Turn, Closed>> {
         let key = self.key;
         let bytes = self.room.shared.limits.turn_bytes();
         let granted = self.room.shared.change(|state, _| {
-            if !state.is_open {
+            if !state.is_open || state.seats[key].is_removed {
                 state.drop_ticket(key);
                 return Poll::Ready(Err(Closed));
             }
@@ -723,7 +888,7 @@ impl Member {
     ///
     /// # Errors
     ///
-    /// [`Closed`] when the room has ended meanwhile; it was not entered.
+    /// [`Closed`] when the room has ended meanwhile, or this member was [removed](Room::remove); it was not entered.
     pub fn enter(&mut self, _turn: &mut Turn) -> Result<(), Closed> {
         self.enter_as(|_, _| Presence::Known)
     }
@@ -741,7 +906,7 @@ impl Member {
         let mut arrival = Vec::new();
         self.room.shared.wire.lang.arrival(&self.who, &mut arrival);
         self.room.shared.change(|state, wakes| {
-            if !state.is_open {
+            if !state.is_open || state.seats[self.key].is_removed {
                 return Err(Closed);
             }
             if state.seats[self.key].presence == Presence::Coming {
@@ -825,16 +990,11 @@ impl Member {
         let key = self.key;
         self.room.shared.change(|state, wakes| {
             state.check_in(key, wakes);
-            let mut here = Vec::new();
-            for key in from..state.seats.capacity() {
-                if let Some(seat) = state.seats.get(key).filter(|seat| seat.presence.is_member()) {
-                    if here.len() == count {
-                        return (here, Some(key));
-                    }
-                    here.push(Who::clone(&seat.who));
-                }
+            if state.seats[key].is_removed {
+                return (Vec::new(), None);
             }
-            (here, None)
+            let (here, next) = state.present(from, count);
+            (here.into_iter().map(|(who, _)| who).collect(), next)
         })
     }
 
@@ -971,10 +1131,13 @@ impl Member {
         self.room.shared.change(|state, wakes| state.stop_reading(key, wakes));
     }
 
+    /// Whether it was [removed](Room::remove).
+    pub fn is_removed(&self) -> bool {
+        self.room.shared.change(|state, _| state.seats[self.key].is_removed)
+    }
+
     fn departure(&self) -> Vec<u8> {
-        let mut line = Vec::new();
-        self.room.shared.wire.lang.departure(&self.who, &mut line);
-        line
+        self.room.departure(&self.who)
     }
 }
 
@@ -986,6 +1149,11 @@ impl Drop for Member {
             state.depart(key, &departure, wakes);
             state.stop_reading(key, wakes);
             state.seats.remove(key);
+            if state.seats.is_empty()
+                && let Some(waker) = state.when_empty.take()
+            {
+                wakes.push(waker);
+            }
         });
     }
 }

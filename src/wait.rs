@@ -59,10 +59,10 @@ impl Readers {
         self.parked[index].1.clone_from(waker);
     }
 
-    /// Takes the reader at `index` out; returns the key of the one that is now parked there instead, if any.
-    pub(crate) fn unpark(&mut self, index: usize) -> Option<usize> {
-        self.parked.swap_remove(index);
-        self.parked.get(index).map(|(key, _)| *key)
+    /// Takes the reader at `index` out; returns its waker, and the key of the one that is now parked there instead, if any.
+    pub(crate) fn unpark(&mut self, index: usize) -> (Waker, Option<usize>) {
+        let (_, waker) = self.parked.swap_remove(index);
+        (waker, self.parked.get(index).map(|(key, _)| *key))
     }
 
     /// Begins a sweep: takes the parked readers that are due, by their keys, who now owe a check-in each. The others may have
@@ -125,8 +125,9 @@ impl Senders {
         ticket
     }
 
-    pub(crate) fn remove(&mut self, ticket: Ticket) {
-        self.queue.remove(&ticket);
+    /// Takes a sender out; returns its waker, unless it was woken.
+    pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<Waker> {
+        self.queue.remove(&ticket).flatten()
     }
 
     /// Wakes the first, unless it was woken already.

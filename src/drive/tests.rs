@@ -11,7 +11,7 @@ use super::*;
 use crate::door::{Door, Policy};
 use crate::limits::{FOREVER, Flood, Limits, Rate};
 use crate::notice::Lang;
-use crate::room::{Room, Turn};
+use crate::room::{Room, Turn, Whom};
 use crate::session::Wire;
 
 const WHO: &str = "10.0.0.1:1";
@@ -212,6 +212,70 @@ async fn message_of_the_day_is_the_doors_of_that_moment_and_none_of_a_plain_room
     drop(entered(&room, WHO));
     let room = room_with_motd(Wire { plain: true, ..Wire::default() });
     drop(entered(&room, WHO));
+}
+
+// Who is removed.
+
+/// Whoever removes it: what it waits for or does, it is told, and its departure stands where it was removed.
+#[tokio::test(start_paused = true)]
+async fn removed_member_is_told_and_closed_and_its_departure_stands_at_once() {
+    let room = room();
+    let mut witness = entered(&room, "witness");
+    let mut drive = entered(&room, WHO);
+    send(&mut drive, b"one\ntw");
+    settle(&mut witness);
+    settle(&mut drive);
+    assert_eq!(room.remove(Whom::Who(WHO)), 1);
+    assert_eq!(room.remove(Whom::Who(WHO)), 0, "it is removed once");
+    send(&mut drive, b"o\n/who\n/name x\nthree\n");
+    assert!(poll(&mut drive).is_pending(), "it waits for the peer's end");
+    assert_eq!(written(&mut drive), "10.0.0.1:1: one\n-- you were removed\n");
+    let (End::Removed, LINGER) = end(&mut drive).await else { panic!("it was removed, and lingers") };
+    settle(&mut witness);
+    assert_eq!(written(&mut witness), "10.0.0.1:1 joined\n10.0.0.1:1: one\n10.0.0.1:1 left\n");
+}
+
+/// It was written in part, so there is no place for a notice; law 3.
+#[tokio::test(start_paused = true)]
+async fn removed_amid_a_line_its_stream_ends_there() {
+    let room = room();
+    let mut drive = entered(&room, WHO);
+    drive.stream.takes = "10.0.0.1:1: o".len();
+    send(&mut drive, b"one\n");
+    settle(&mut drive);
+    room.remove(Whom::Who(WHO));
+    drive.stream.takes = usize::MAX;
+    assert!(poll(&mut drive).is_pending());
+    let (End::Removed, LINGER) = end(&mut drive).await else { panic!("it was removed, and lingers") };
+    assert_eq!(written(&mut drive), "10.0.0.1:1: o");
+}
+
+/// Neither what it asked for nor a turn is waited for; and who takes nothing at all is closed at the stall limit.
+#[tokio::test(start_paused = true)]
+async fn removed_member_waits_for_nothing_but_to_be_told() {
+    let stall = Duration::from_secs(30);
+    let room = room_with(Limits { stall, linger: LINGER, ..Limits::default() });
+    let mut blocked = entered(&room, WHO);
+    let others: Vec<Member> = (0..3 * PRESENT_PER_SLICE).map(|other| member(&room, &format!("other{other}"))).collect();
+    assert!(poll(&mut blocked).is_pending());
+    written(&mut blocked);
+    let turns = all_turns(&room);
+    let mut parked = drive(&room, "parked");
+    assert!(poll(&mut parked).is_pending());
+    blocked.stream.takes = 0;
+    send(&mut blocked, b"/who\n");
+    drop(turns);
+    assert!(poll(&mut blocked).is_pending());
+    let turns = all_turns(&room);
+    for who in [WHO, "parked"] {
+        assert_eq!(room.remove(Whom::Who(who)), 1);
+    }
+    assert!(poll(&mut parked).is_pending());
+    assert_eq!(written(&mut parked), "-- you were removed\n", "it had not entered");
+    let (End::Removed, _) = end(&mut parked).await else { panic!("it was removed") };
+    let (End::Stalled, waited) = end(&mut blocked).await else { panic!("it takes nothing") };
+    assert!(waited <= stall);
+    drop((turns, others));
 }
 
 // What is said.

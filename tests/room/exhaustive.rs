@@ -190,6 +190,7 @@ fn long_lines(who: usize) -> Vec<Op> {
         Op::PlaceEnd { who },
         Op::StopReading { who },
         Op::Leave { who },
+        Op::Remove { who },
     ]
 }
 
@@ -211,6 +212,7 @@ fn short_lines(who: usize) -> Vec<Op> {
         Op::PlaceEnd { who },
         Op::StopReading { who },
         Op::Leave { who },
+        Op::Remove { who },
     ]
 }
 
@@ -244,6 +246,8 @@ const READING: &[Case] = &[
     Case::EndReached,
     Case::EndAtOnce,
     Case::ClosedWithParkedReader,
+    Case::RemovedWhileQueued,
+    Case::RemovedWhileBlocked,
     Case::ClosedWithParkedSender,
     Case::ClosedWithBlockedReader,
     Case::ClosedWhileGathering,
@@ -269,6 +273,7 @@ const LAST: &[Case] = &[
     Case::LastLeft,
     Case::LastDeparted,
     Case::LastLetGo,
+    Case::LastRemoved,
     Case::ClosedWithLast,
 ];
 
@@ -344,6 +349,8 @@ fn exhaustive_three_amid_a_sweep() {
             Case::SweepLeavesWhoHasAll,
             Case::NextSweepByCheckIn,
             Case::Gathered,
+            Case::RemovedWhileParked,
+            Case::RemovedWhileOwing,
             Case::ClosedWhileGathering,
         ],
     };

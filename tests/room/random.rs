@@ -34,7 +34,8 @@ fn op() -> impl Strategy<Value = Op> {
         400 => who.clone().prop_map(|who| Op::LetGo { who }),
         100 => who.clone().prop_map(|who| Op::PlaceEnd { who }),
         100 => who.clone().prop_map(|who| Op::Leave { who }),
-        50 => who.prop_map(|who| Op::StopReading { who }),
+        50 => who.clone().prop_map(|who| Op::StopReading { who }),
+        50 => who.prop_map(|who| Op::Remove { who }),
         3 => Just(Op::Close),
     ]
 }

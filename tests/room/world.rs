@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use unisono::limits::WRITE_PIECES_MAX;
 use unisono::log::Batch;
 use unisono::name::Name;
-use unisono::room::{Closed, LetGo, Member, Next, Taken, Tally, Turn};
+use unisono::room::{Closed, LetGo, Member, Next, Taken, Tally, Turn, Whom};
 use unisono::{Lang, Limits, Room, Wire};
 
 /// A step. Members are named by their seat in the [`World`], the lowest that was free when they came.
@@ -80,6 +80,10 @@ pub(crate) enum Op {
     AwaitSpent,
     /// A period of that budget ends, and the next begins.
     TurnPeriod,
+    /// Somebody else removes it.
+    Remove {
+        who: usize,
+    },
     Close,
 }
 
@@ -124,6 +128,11 @@ pub(crate) enum Case {
     LastStopped,
     LastLeft,
     LastDeparted,
+    LastRemoved,
+    RemovedWhileParked,
+    RemovedWhileBlocked,
+    RemovedWhileOwing,
+    RemovedWhileQueued,
     LastInTheWay,
     LastLetGo,
     ClosedWithLast,
@@ -247,6 +256,7 @@ struct Peer {
     /// Waits in the queue, and was not woken since it asked.
     sleeps: bool,
     was_let_go: bool,
+    is_removed: bool,
     /// Woken when there is something to read, and when there is a turn.
     lines_waker: Arc<Count>,
     turn_waker: Arc<Count>,
@@ -349,6 +359,11 @@ impl World {
             Op::Leave { who } => is(who, |_| true),
             Op::EnterTrusted => self.is_enabled(Op::Enter) && self.limits.announcements.is_some(),
             Op::AwaitSpent | Op::TurnPeriod => self.limits.announcements.is_some(),
+            // One that has departed may be called as another is.
+            Op::Remove { who } => {
+                let called = |name| self.peers.iter().flatten().filter(|peer| peer.who == name).count();
+                self.peers[who].as_ref().is_some_and(|peer| called(&*peer.who) == 1)
+            }
             Op::Close => true,
         }
     }
@@ -402,6 +417,7 @@ impl World {
             Op::Leave { who } => self.leave(who)?,
             Op::AwaitSpent => self.await_spent()?,
             Op::TurnPeriod => self.turn_period()?,
+            Op::Remove { who } => self.remove(who)?,
             Op::Close => self.close()?,
         }
         self.check_bound()
@@ -522,6 +538,7 @@ impl World {
                     usize::from(peer.was_let_go),
                     peer.arrival as usize,
                     peer.standing as usize,
+                    usize::from(peer.is_removed),
                 ];
                 record.extend(wants);
                 if let Some(reader) = &peer.reader {
@@ -650,6 +667,7 @@ impl World {
             wants: None,
             sleeps: false,
             was_let_go: false,
+            is_removed: false,
             lines_waker: Arc::default(),
             turn_waker: Arc::default(),
         });
@@ -690,13 +708,14 @@ impl World {
                 self.observe()
             }
             Poll::Ready(Err(Closed)) => {
-                prop_assert!(closed, "only a closed room refuses {}", peer.who);
+                prop_assert!(closed || peer.is_removed, "only a closed room refuses {}", peer.who);
                 peer.wants = None;
                 self.unqueue(who);
                 self.observe()
             }
             Poll::Ready(Ok(turn)) => {
                 prop_assert!(!closed, "nothing is said in a closed room");
+                prop_assert!(!peer.is_removed, "law 4: who was removed says nothing");
                 prop_assert!(!is_full, "law 7: {} has its turn, though the backlog is full", peer.who);
                 prop_assert!(is_next, "law 8: first come, first served, but not {}", peer.who);
                 let want = peer.wants.take().expect("who asks wants something");
@@ -1080,6 +1099,35 @@ impl World {
         prop_assert_eq!(turn_waker.take(), 0, "law 8: who leaves has no turn");
         prop_assert_eq!(Arc::strong_count(&lines_waker), 1, "law 9: a waker is left behind");
         prop_assert_eq!(Arc::strong_count(&turn_waker), 1, "law 9: a waker is left behind");
+        self.observe()
+    }
+
+    /// Law 8: whatever it waits for, it is woken once for it, and finds its end.
+    fn remove(&mut self, who: usize) -> Checked {
+        let removed = self.room.remove(Whom::Who(&self.peers[who].as_ref().expect("it is enabled").who));
+        if self.closed || self.peer(who).is_removed {
+            prop_assert_eq!(removed, 0, "law 4: it is removed once, and by nobody at the end");
+            return self.observe();
+        }
+        prop_assert_eq!(removed, 1);
+        let (parked, blocked) = (self.is(who, Is::Parked), self.is(who, Is::Blocked));
+        let owes = self.peer(who).reader.as_ref().is_some_and(|reader| reader.owes);
+        let sleeps = self.peer(who).sleeps;
+        let peer = self.peer(who);
+        let wakes = (peer.lines_waker.take(), peer.turn_waker.take());
+        prop_assert_eq!(wakes, (usize::from(parked || blocked), usize::from(sleeps)), "law 8: how often it is woken");
+        self.meet(Case::RemovedWhileParked, parked);
+        self.meet(Case::RemovedWhileBlocked, blocked);
+        self.meet(Case::RemovedWhileOwing, owes);
+        self.meet(Case::RemovedWhileQueued, sleeps);
+        self.meet_last(Case::LastRemoved, who);
+        let peer = self.peer(who);
+        peer.is_removed = true;
+        if let Some(reader) = &mut peer.reader {
+            reader.is = Is::Awake;
+        }
+        self.depart(who);
+        self.peer(who).reader = None;
         self.observe()
     }
 
