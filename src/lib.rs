@@ -8,7 +8,8 @@
 //! 1. **one order**: any two readers see the lines that both see in the same order.
 //! 2. **no holes**: a reader gets every line from its entering to its end, or is told how many it missed, and where.
 //! 3. **true lines**: a delivered line was said once, by the member it names, byte for byte; it arrives whole.
-//! 4. **brackets**: welcome first; an arrival before and a departure after all that a member says, exactly one of each.
+//! 4. **brackets**: welcome first; an arrival before and a departure after all that a member says, exactly one of each. (Of
+//!    those who say nothing, strangers beyond a budget are counted.)
 //! 5. **echo is receipt**: the sender gets its line too; seeing it means that it stands in the sequence.
 //! 6. **bounded patience**: no reader holds the room below B bytes per P, and none that drains at B per P misses anything.
 //! 7. **bounded memory**: [`Limits::memory_bytes_max`] says how much, whatever peers do.
@@ -19,7 +20,7 @@
 //!
 //! # Map
 //!
-//! [`Room`] is the sequence, everyone's place in it, and law 6 (`log`, `wait`, `patience` are its parts). `session` is what
+//! [`Room`] is the sequence, everyone's place in it, and law 6 (`log`, `wait`, `announce`, `patience` are its parts). `session` is what
 //! a connection means, `drive` moves its bytes, and a `shard` polls many; [`server::run`] accepts connections from any
 //! [`Listener`] and ends in order. [`client::run`] is the other end. [`Limits`] has every number. A whole server in memory stands at [`server::run`].
 

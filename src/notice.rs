@@ -424,6 +424,49 @@ mod tests {
         check(|out| Notice::Missed { lines: 1 }.write(Lang::En, out), "-- missed 1 lines");
     }
 
+    /// What a line of the room is, by what stands behind its first word.
+    fn kind(line: &str) -> &'static str {
+        let (first, rest) = line.split_once(' ').expect("a line of the room has two words");
+        if first.ends_with(':') {
+            return "line";
+        }
+        match rest {
+            "joined" | "上线" => "arrival",
+            "left" | "下线" => "departure",
+            "is here" | "在场" => "here",
+            _ if rest.starts_with("joined, ") || rest.starts_with("人上线，") => "counted",
+            _ if rest.starts_with("is now ") || rest.starts_with("改名 ") => "renamed",
+            _ => panic!("no line of the room: {line}"),
+        }
+    }
+
+    /// Whatever names people take, and whatever they say.
+    #[test]
+    fn lines_of_the_room_are_told_apart_by_what_follows_their_first_word() {
+        let names = ["12", "5,", "joined,", "joined", "left", "here", "is", "人上线，", "上线", "在场"];
+        for name in names {
+            name::Name::parse(name.as_bytes()).expect("one may be called so");
+        }
+        for lang in [Lang::Zh, Lang::En] {
+            let check = |expected: &str, write: &dyn Fn(&mut Vec<u8>)| {
+                let mut line = Vec::new();
+                write(&mut line);
+                let line = String::from_utf8(line).expect("the server speaks UTF-8");
+                assert_eq!(kind(line.trim_end_matches('\n')), expected, "{line}");
+            };
+            check("counted", &|out| lang.counted(12, 5, out));
+            for who in names {
+                check("arrival", &|out| lang.arrival(who, out));
+                check("departure", &|out| lang.departure(who, out));
+                check("here", &|out| lang.here(who, out));
+                check("line", &|out| append_line(out, [who, ": joined, 5 left"]));
+                for new in names {
+                    check("renamed", &|out| lang.renamed(who, new, out));
+                }
+            }
+        }
+    }
+
     #[test]
     fn notices_are_marked_clean_and_never_mistaken_for_one_another() {
         for lang in [Lang::Zh, Lang::En] {
