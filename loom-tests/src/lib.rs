@@ -62,6 +62,17 @@ pub fn prompt_room(prompt_bytes: usize) -> Room {
     Room::new(limits, Wire { lang: Lang::En, ..Wire::default() }).expect("limits that work")
 }
 
+/// A [`room`] in which so many comings and goings of strangers are told by name in a period.
+///
+/// # Panics
+///
+/// Never: these limits work.
+pub fn crowded_room(announcements: usize) -> Room {
+    let limits =
+        Limits { line_bytes_max: 1, backlog_bytes: 408, announcements: Some(announcements), ..Limits::default() };
+    Room::new(limits, Wire { lang: Lang::En, ..Wire::default() }).expect("limits that work")
+}
+
 /// The bytes of the longest line that a turn in [`room`] has a place for.
 pub const BLOCK_BYTES: usize = 335;
 
@@ -116,6 +127,20 @@ impl Peer {
     /// As [`enter`](Self::enter).
     pub fn enter_mute(room: &Room, who: &str) -> Self {
         let mut peer = Self::enter(room, who);
+        peer.member.stop_reading();
+        peer
+    }
+
+    /// Enters as a stranger and reads nothing.
+    ///
+    /// # Panics
+    ///
+    /// As [`enter`](Self::enter).
+    pub fn enter_stranger(room: &Room, who: &str) -> Self {
+        let mut peer = Self { member: room.seat(who), seen: String::new(), laters: 0, taken_bytes: 0 };
+        let mut turn = peer.turn().expect("the room is open");
+        peer.member.enter_stranger(&mut turn).expect("the room is open");
+        drop(turn);
         peer.member.stop_reading();
         peer
     }
