@@ -7,11 +7,13 @@ use std::{ffi::OsString, io::Write, path::PathBuf};
 
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+#[cfg(feature = "tls")]
+pub(crate) use self::connect::Secure;
 pub(crate) use self::{
     connect::Connect,
     serve::{DoorAsked, Serve},
     settings::Settings,
-    values::Address,
+    values::{Address, Endpoint},
 };
 use self::{
     connect::{CONNECT_HELP, ConnectWords},
@@ -188,6 +190,10 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn endpoint(text: &str) -> Endpoint {
+        text.parse().unwrap()
+    }
+
     #[test]
     fn definition_is_sound() {
         CommandLine::command().debug_assert();
@@ -196,7 +202,11 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_library() {
         let expected = Serve {
-            listen: vec![address("127.0.0.1:8000")],
+            listen: vec![endpoint("127.0.0.1:8000")],
+            unix_mode: 0o660,
+            #[cfg(feature = "tls")]
+            tls: None,
+            proxies: Vec::new(),
             wire: Wire::default(),
             // The library leaves open whether there are strangers.
             limits: Limits {
@@ -210,7 +220,13 @@ mod tests {
             door: DoorAsked::default(),
         };
         assert_eq!(serve(""), expected);
-        assert_eq!(connect(""), Connect { address: address("127.0.0.1:8000"), options: Options::default() });
+        let expected = Connect {
+            address: endpoint("127.0.0.1:8000"),
+            #[cfg(feature = "tls")]
+            tls: None,
+            options: Options::default(),
+        };
+        assert_eq!(connect(""), expected);
     }
 
     #[test]
@@ -235,7 +251,7 @@ mod tests {
              --max-connections 7 --max-per-ip 3 --grace 500ms --listen [::1]:1 --listen a.example:2,3.3.3.3:3 \
              --flood 5+1/s,1KiB+512/s --connect-rate 3+1/s --announcements 0 --trusted 10.0.0.0/8,fd00::/8,::ffff:192.0.2.7",
         );
-        assert_eq!(asked.listen, [address("[::1]:1"), address("a.example:2"), address("3.3.3.3:3")]);
+        assert_eq!(asked.listen, ["[::1]:1", "a.example:2", "3.3.3.3:3"].map(endpoint));
         assert_eq!(asked.wire, Wire { lang: Lang::En, plain: true, raw: true, who: Who::Guest });
         assert_eq!(asked.connections_max, Some(7));
         let expected = Limits {
@@ -277,7 +293,7 @@ mod tests {
     #[test]
     fn client_options_reach_the_client() {
         let asked = connect("[::1]:1 --name bell --verbatim");
-        assert_eq!(asked.address, address("[::1]:1"));
+        assert_eq!(asked.address, endpoint("[::1]:1"));
         assert_eq!(asked.options.name.as_deref(), Some("bell"));
         assert_eq!(asked.options.sending, Sending::Verbatim);
         assert_eq!(connect("--verbatim --receive-only").options.sending, Sending::Nothing);
@@ -318,6 +334,53 @@ mod tests {
         check_refused("unisono serve --line-max 1 --backlog 255KiB", &["--backlog 261120B", "256KiB"]);
         check_refused("unisono serve --line-max 1 --backlog 1", &["--backlog 1B", "256KiB"]);
         serve("--line-max 1 --backlog 256KiB");
+    }
+
+    #[test]
+    fn sockets_that_are_files_reach_the_server_and_the_client() {
+        let asked = serve("--listen unix:/run/a.sock,[::1]:1 --unix-mode 0600 --proxy-from 10.0.0.0/8,192.0.2.7");
+        assert_eq!(asked.listen, [Endpoint::Unix("/run/a.sock".into()), endpoint("[::1]:1")]);
+        assert_eq!(asked.listen[0].to_string(), "unix:/run/a.sock");
+        assert_eq!(asked.unix_mode, 0o600);
+        assert_eq!(asked.proxies, ["10.0.0.0/8", "192.0.2.7/32"].map(|prefix| prefix.parse().unwrap()));
+        assert_eq!(connect("unix:a.sock").address, Endpoint::Unix("a.sock".into()));
+        check_refused("unisono serve --listen unix:", &["--listen", "`unix:/run/unisono.sock`"]);
+        for mode in ["rw", "8", "1777", "", "-1", "+6"] {
+            check_refused(&format!("unisono serve --unix-mode={mode}"), &["--unix-mode", "`660`"]);
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn options_of_tls_go_together() {
+        use unisono::tls::{Files, Identity};
+
+        let asked = serve("--tls-listen [::]:1,unix:b.sock --tls-cert c --tls-key k --tls-client-ca a");
+        let tls = asked.tls.expect("asked for");
+        assert_eq!(tls.listen, ["[::]:1", "unix:b.sock"].map(endpoint));
+        let files = Files { certificate: "c".into(), key: "k".into(), client_authorities: Some("a".into()) };
+        assert_eq!(tls.files, files);
+        assert_eq!(asked.listen, [], "it need not listen without TLS");
+        let asked = serve("--tls-listen [::]:1 --tls-cert c --tls-key k --listen [::]:2");
+        assert_eq!(asked.listen, [endpoint("[::]:2")]);
+        for options in ["--tls-listen [::]:1", "--tls-listen [::]:1 --tls-cert c", "--tls-listen [::]:1 --tls-key k"] {
+            check_refused(&format!("unisono serve {options}"), &["--tls-cert FILE --tls-key FILE"]);
+        }
+        for options in ["--tls-cert c --tls-key k", "--tls-client-ca a"] {
+            check_refused(&format!("unisono serve {options}"), &["--tls-listen ADDR"]);
+        }
+
+        let asked = connect("[::1]:1 --tls --ca a --cert c --key k --server-name n").tls;
+        let expected = Secure {
+            authorities: Some("a".into()),
+            identity: Some(Identity { certificate: "c".into(), key: "k".into() }),
+            server_name: Some("n".into()),
+        };
+        assert_eq!(asked, Some(expected));
+        assert_eq!(connect("--tls").tls, Some(Secure::default()));
+        for (options, missing) in [("--ca a", "--tls"), ("--tls --cert c", "--key"), ("--tls --key k", "--cert")] {
+            check_refused(&format!("unisono connect {options}"), &[missing]);
+        }
     }
 
     #[test]

@@ -666,13 +666,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             if !tells && (batch.is_empty() || *writes == 0) {
                 match self.member.poll_next(std::mem::take(&mut taken_bytes), &mut batch, cx) {
                     Poll::Ready(Next::Lines) => {}
-                    Poll::Ready(Next::End) => return Ok(Wrote::End),
+                    Poll::Ready(Next::End) => return self.poll_flush(Wrote::End, cx),
                     Poll::Ready(Next::InTheWay) => {
                         self.let_go()?;
                         continue;
                     }
                     Poll::Ready(Next::Later) => return Ok(Wrote::Enough),
-                    Poll::Pending => return Ok(Wrote::All),
+                    Poll::Pending => return self.poll_flush(Wrote::All, cx),
                 }
             }
             if *writes == 0 {
@@ -740,6 +740,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
                 Notice::Member { who: &who }.write(self.member.room().wire().lang, &mut self.told.bytes);
             }
             self.roster = next;
+        }
+    }
+
+    /// All is written; whatever the stream holds of it is not sent yet.
+    fn poll_flush(&mut self, wrote: Wrote, cx: &mut Context<'_>) -> Result<Wrote, End> {
+        let backlog_bytes = self.member.room().limits().backlog_bytes;
+        match self.outlet.poll_flush(&mut self.stream, backlog_bytes, cx) {
+            Poll::Ready(Ok(())) => Ok(wrote),
+            Poll::Ready(Err(error)) => Err(End::Lost(error)),
+            Poll::Pending => self.on_blocked(0, cx),
         }
     }
 

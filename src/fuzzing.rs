@@ -25,6 +25,7 @@ pub use self::command::fuzz as command;
 pub use self::drive::fuzz as drive;
 pub use self::line::fuzz as line;
 pub use self::log::fuzz as log;
+pub use self::proxy::fuzz as proxy;
 pub use self::server::fuzz as server;
 pub use self::session::fuzz as session;
 
@@ -33,6 +34,7 @@ pub(crate) mod command;
 pub(crate) mod guess;
 pub(crate) mod line;
 pub(crate) mod log;
+pub(crate) mod proxy;
 pub(crate) mod session;
 pub(crate) mod terminal;
 
@@ -160,6 +162,11 @@ mod tests {
     #[test]
     fn laws_hold_between_many_clients_over_the_corpus() {
         replay("server", server);
+    }
+
+    #[test]
+    fn headers_of_proxies_are_as_the_slow_truth_has_them_over_the_corpus() {
+        replay("proxy", proxy);
     }
 
     #[test]

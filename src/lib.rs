@@ -35,8 +35,11 @@ pub mod log;
 pub mod name;
 pub mod notice;
 pub mod patience;
+pub mod proxy;
 pub mod room;
 pub mod server;
+#[cfg(all(feature = "tls", not(loom)))]
+pub mod tls;
 
 mod announce;
 mod budget;

@@ -60,6 +60,26 @@ const NOTICE_WORDS_BYTES: usize = 16;
 /// anyway: at the default rate that takes 8,192 strangers a second, each from a prefix of its own.
 pub const PREFIXES_MAX: usize = 4096;
 
+/// Connections of one listener that may be greeted at once: in the handshake of TLS, or saying for whom they are a proxy. Each
+/// takes a file and at most [`GREETING_BYTES`].
+pub const GREETINGS_MAX: usize = 256;
+
+/// Of these, so many strangers from one IPv4 address or one IPv6 /64.
+pub const GREETINGS_PER_PREFIX_MAX: usize = 32;
+
+/// While there are as many as may be, who has been at it for so long makes room: three round trips around the world take less.
+pub const GREETING_CROWDED: Duration = Duration::from_secs(2);
+
+/// What one greeting holds: the longest message of a handshake of TLS has 64 KiB.
+pub const GREETING_BYTES: usize = 128 * 1024;
+
+/// What a connection within TLS may hold encrypted and unsent: two records of full length. So a write takes no more.
+pub const TLS_SEND_BUFFER_BYTES: usize = 32 * 1024;
+
+/// What a connection within TLS may hold besides [`CONNECTION_BYTES`]: what is unsent, a record that is coming in, one that is
+/// decrypted and not taken in yet, and its keys.
+pub const TLS_CONNECTION_BYTES: usize = 96 * 1024;
+
 /// What one of them takes: an entry in each of two trees whose nodes may be half empty.
 const PREFIX_BYTES: usize = 256;
 

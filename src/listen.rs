@@ -1,4 +1,4 @@
-//! Where connections come from: a trait, who they are from, and TCP.
+//! Where connections come from: a trait, who they are from, and what ships: TCP and Unix sockets, and what is said before lines are.
 //!
 //! A listener only reports: what an error of accepting means, and how long it is waited out, the
 //! [`server`](crate::server) decides in one place, so that a simulated `EMFILE` tests what ships.
@@ -11,12 +11,22 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::name::Name;
 
-#[cfg(not(loom))]
-mod tcp;
-
 // Under loom tokio has no sockets.
 #[cfg(not(loom))]
-pub use tcp::{Connection, Tcp};
+mod any;
+mod greeting;
+#[cfg(not(loom))]
+mod tcp;
+#[cfg(not(loom))]
+mod unix;
+
+#[cfg(not(loom))]
+pub use self::any::{Any, AnyStream, Socket};
+pub use self::greeting::{Begun, Counts, Greeted, Greeter, Outcome};
+#[cfg(not(loom))]
+pub use self::tcp::{Connection, Tcp};
+#[cfg(not(loom))]
+pub use self::unix::Unix;
 
 /// A source of connections.
 pub trait Listener {
@@ -37,6 +47,11 @@ pub trait Listener {
     /// and be cheap, as it also serves to fetch the memory of several connections at once.
     fn is_quiet(_io: &Self::Io) -> bool {
         false
+    }
+
+    /// Ends what it has started besides. Called once, when nobody more is to be accepted.
+    fn close(&mut self) -> impl Future<Output = ()> + Send {
+        async {}
     }
 
     /// Where it listens, as the log shall show it.

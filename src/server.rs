@@ -260,7 +260,7 @@ impl<L: Listener> Accepting<L> {
             // once, but only after an error.
             tokio::select! {
                 biased;
-                _ = stopped.changed() => return Ok(()),
+                _ = stopped.changed() => break,
                 Ok(()) = self.departures.changed(), if backoff.is_some() => self.errors.until = None,
                 accepted = async {
                     if let Some(until) = backoff {
@@ -279,6 +279,8 @@ impl<L: Listener> Accepting<L> {
                 }
             }
         }
+        listener.close().await;
+        Ok(())
     }
 
     fn on_accepted(&mut self, stream: L::Io, from: &Peer) {

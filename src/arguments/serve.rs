@@ -10,16 +10,22 @@ use unisono::{
 };
 
 use super::values::{
-    Address, Prefixes, Size, Switch, announcements, connect_rate, count, flood, prefixes, size, time, time_above_0,
-    trusted,
+    Address, Endpoint, Prefixes, Size, Switch, announcements, connect_rate, count, flood, mode, prefixes, size, time,
+    time_above_0, trusted,
 };
 use crate::journal::Format;
 
 /// A server, as asked for.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Serve {
-    /// Where to listen; at least one.
-    pub(crate) listen: Vec<Address>,
+    /// Where to listen; with those within TLS at least one.
+    pub(crate) listen: Vec<Endpoint>,
+    /// The mode of the files of Unix sockets.
+    pub(crate) unix_mode: u32,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<TlsAsked>,
+    /// Who says first for whom it relays.
+    pub(crate) proxies: Vec<IpNet>,
     pub(crate) wire: Wire,
     /// They work together. `connections_max` is not set yet.
     pub(crate) limits: Limits,
@@ -34,6 +40,15 @@ pub(crate) struct Serve {
 pub(crate) struct LogAsked {
     pub(crate) format: Format,
     pub(crate) level: LevelFilter,
+}
+
+/// Where to listen within TLS, and by which files. They are not read yet.
+#[cfg(feature = "tls")]
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TlsAsked {
+    /// At least one.
+    pub(crate) listen: Vec<Endpoint>,
+    pub(crate) files: unisono::tls::Files,
 }
 
 /// Who is let in, and what newcomers are told, as asked for: files are not read yet.
@@ -60,10 +75,19 @@ SIGHUP reads the file again and takes over what can change, or says why not. Oth
 
 #[derive(Args, Debug)]
 pub(super) struct ServeWords {
-    /// Where to listen, HOST:PORT; can be repeated
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000", value_delimiter = ',')]
-    #[arg(env = "UNISONO_LISTEN", hide_env = true)]
-    listen: Vec<Address>,
+    /// Where to listen, HOST:PORT or unix:PATH; can be repeated [default: 127.0.0.1:8000, or nowhere with --tls-listen]
+    #[arg(long, value_name = "ADDR", value_delimiter = ',', env = "UNISONO_LISTEN", hide_env = true)]
+    listen: Vec<Endpoint>,
+    /// Who may connect to Unix sockets: the mode of their files
+    #[arg(long, value_name = "MODE", default_value = "660", value_parser = mode)]
+    #[arg(env = "UNISONO_UNIX_MODE", hide_env = true)]
+    unix_mode: u32,
+    #[cfg(feature = "tls")]
+    #[command(flatten)]
+    tls: TlsWords,
+    /// Take a PROXY header, version 1 or 2, from these sources: CIDR,CIDR... [default: from nobody]
+    #[arg(long, value_name = "CIDRS", value_parser = prefixes, env = "UNISONO_PROXY_FROM", hide_env = true)]
+    proxy_from: Option<Prefixes>,
     /// The server's own language
     #[arg(long, default_value = "zh", env = "UNISONO_LANG", hide_env = true)]
     lang: LangWord,
@@ -141,6 +165,39 @@ pub(super) struct ServeWords {
     pub(super) about: AboutWords,
 }
 
+#[cfg(feature = "tls")]
+#[derive(Args, Debug)]
+struct TlsWords {
+    /// Where to listen within TLS, as --listen; can be repeated
+    #[arg(id = "tls-listen", long = "tls-listen", value_name = "ADDR", value_delimiter = ',')]
+    #[arg(env = "UNISONO_TLS_LISTEN", hide_env = true)]
+    listen: Vec<Endpoint>,
+    /// The certificate, in PEM, and those between it and the root
+    #[arg(long = "tls-cert", value_name = "FILE", env = "UNISONO_TLS_CERT", hide_env = true)]
+    cert: Option<PathBuf>,
+    /// Its key, in PEM
+    #[arg(long = "tls-key", value_name = "FILE", env = "UNISONO_TLS_KEY", hide_env = true)]
+    key: Option<PathBuf>,
+    /// Want a certificate of each client, by one of these in PEM: its name is the member's
+    #[arg(long = "tls-client-ca", value_name = "FILE", env = "UNISONO_TLS_CLIENT_CA", hide_env = true)]
+    client_ca: Option<PathBuf>,
+}
+
+#[cfg(feature = "tls")]
+impl TlsWords {
+    fn meaning(self) -> Result<Option<TlsAsked>, Fault> {
+        let Self { listen, cert, key, client_ca: client_authorities } = self;
+        match (listen.is_empty(), cert, key) {
+            (false, Some(certificate), Some(key)) => {
+                Ok(Some(TlsAsked { listen, files: unisono::tls::Files { certificate, key, client_authorities } }))
+            }
+            (false, ..) => Err(Fault::TlsFiles),
+            (true, None, None) if client_authorities.is_none() => Ok(None),
+            (true, ..) => Err(Fault::TlsListen),
+        }
+    }
+}
+
 /// Options about options: those that no file can set.
 #[derive(Args, Debug)]
 pub(super) struct AboutWords {
@@ -191,6 +248,12 @@ pub(super) enum Fault {
     Backlog { backlog_bytes: usize, line_bytes_max: usize, least: Size },
     #[error("{0}")]
     Limits(unisono::limits::Error),
+    #[cfg(feature = "tls")]
+    #[error("--tls-listen wants a certificate and its key: --tls-cert FILE --tls-key FILE")]
+    TlsFiles,
+    #[cfg(feature = "tls")]
+    #[error("--tls-cert, --tls-key and --tls-client-ca are of no use without --tls-listen ADDR")]
+    TlsListen,
 }
 
 pub(super) fn meaning(words: ServeWords) -> Result<Serve, Fault> {
@@ -220,8 +283,22 @@ pub(super) fn meaning(words: ServeWords) -> Result<Serve, Fault> {
         WhoWord::Guest => Who::Guest,
     };
     let listed = |prefixes: Option<Prefixes>| prefixes.map_or_else(Vec::new, |Prefixes(prefixes)| prefixes);
+    #[cfg(feature = "tls")]
+    let tls = words.tls.meaning()?;
+    #[cfg(feature = "tls")]
+    let is_elsewhere = tls.is_some();
+    #[cfg(not(feature = "tls"))]
+    let is_elsewhere = false;
+    let listen = match words.listen {
+        listen if listen.is_empty() && !is_elsewhere => vec![Endpoint::Network(Address::default())],
+        listen => listen,
+    };
     Ok(Serve {
-        listen: words.listen,
+        listen,
+        unix_mode: words.unix_mode,
+        #[cfg(feature = "tls")]
+        tls,
+        proxies: listed(words.proxy_from),
         wire: Wire { lang, plain: words.plain, raw: words.raw, who },
         limits,
         connections_max: words.max_connections,

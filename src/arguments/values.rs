@@ -1,6 +1,6 @@
 //! What stands behind an option: each kind of value, by its words.
 
-use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
 use unisono::{
@@ -13,6 +13,13 @@ use unisono::{
 pub(crate) struct Address {
     pub(crate) host: String,
     pub(crate) port: u16,
+}
+
+/// Where lines are taken, or taken to.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Endpoint {
+    Network(Address),
+    Unix(PathBuf),
 }
 
 /// A limit that can be turned off.
@@ -34,6 +41,34 @@ impl<T> From<Switch<T>> for Option<T> {
 /// Where peers are.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Prefixes(pub(super) Vec<IpNet>);
+
+/// Where the seed listens.
+impl Default for Address {
+    fn default() -> Self {
+        Self { host: "127.0.0.1".into(), port: 8000 }
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err("a path is missing, as in `unix:/run/unisono.sock`".into()),
+            Some(path) => Ok(Self::Unix(path.into())),
+            None => text.parse().map(Self::Network),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(address) => address.fmt(out),
+            Self::Unix(path) => write!(out, "unix:{}", path.display()),
+        }
+    }
+}
 
 impl FromStr for Address {
     type Err = String;
@@ -104,6 +139,13 @@ pub(super) fn time_above_0(text: &str) -> Result<Duration, String> {
         Duration::ZERO => Err("it must be more than 0; `forever` means no limit".into()),
         duration => Ok(duration),
     }
+}
+
+/// The mode of a file, as `chmod` takes it.
+pub(super) fn mode(text: &str) -> Result<u32, String> {
+    let is_octal = !text.is_empty() && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| is_octal && *mode <= 0o777);
+    mode.ok_or_else(|| "a mode is three octal digits, as `660`".into())
 }
 
 pub(super) fn count(text: &str) -> Result<usize, String> {

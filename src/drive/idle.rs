@@ -3,6 +3,7 @@
 
 use std::hint::black_box;
 use std::io;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -70,6 +71,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Idle<S> {
                 return Some(if is_whole { Left::All } else { Left::Line });
             }
             next = self.member.poll_next(bytes, &mut batch, cx);
+            match Pin::new(&mut self.stream).poll_flush(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Some(Left::Broken(error)),
+                // The drive sees to that.
+                Poll::Pending => return Some(Left::All),
+            }
         }
         match next {
             Poll::Pending => None,

@@ -28,6 +28,8 @@ struct Blocked {
     stalled_since: Option<Instant>,
     /// It is in the way of a full room.
     is_pressed: bool,
+    /// It was blocked when it was to be flushed.
+    holds: bool,
 }
 
 /// A waker that notes when it was woken: law 6 counts waiting until the connection can take bytes, not until its task gets
@@ -66,27 +68,68 @@ impl Outlet {
         slices: &[IoSlice<'_>],
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
+        let wrote = self.poll_stamped(backlog_bytes, cx, |cx| poll_write_slices(stream, slices, cx));
+        if let Poll::Ready(Ok(1..)) = &wrote {
+            self.on_unblocked();
+        }
+        wrote
+    }
+
+    /// Sees to it that nothing is held of what was written to `stream`: until then it takes nothing, as far as we can know.
+    pub(super) fn poll_flush<S: AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+        backlog_bytes: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut flushed = Pin::new(&mut *stream).poll_flush(cx);
+        if flushed.is_pending() {
+            flushed = self.poll_stamped(backlog_bytes, cx, |cx| Pin::new(&mut *stream).poll_flush(cx));
+        }
+        let holds = flushed.is_pending();
+        // Most streams hold nothing: that says nothing of whether they would take something.
+        if let Some(blocked) = &mut self.blocked
+            && std::mem::replace(&mut blocked.holds, holds)
+            && !holds
+        {
+            self.on_unblocked();
+        }
+        flushed
+    }
+
+    /// Polls by a waker that notes when it is woken, if it is pending or was.
+    fn poll_stamped<T>(
+        &mut self,
+        backlog_bytes: usize,
+        cx: &mut Context<'_>,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if let Some(blocked) = &mut self.blocked {
             blocked.drop_stamp_if_used(cx.waker());
         }
-        let mut wrote = match self.blocked.as_ref().and_then(|blocked| blocked.stamp.clone()) {
-            Some(stamp) => poll_write_slices(stream, slices, &mut Context::from_waker(&stamp.into())),
-            None => poll_write_slices(stream, slices, cx),
+        let mut polled = match self.blocked.as_ref().and_then(|blocked| blocked.stamp.clone()) {
+            Some(stamp) => poll(&mut Context::from_waker(&stamp.into())),
+            None => poll(cx),
         };
-        if wrote.is_pending() && !self.is_blocked() {
+        if polled.is_pending() && !self.is_blocked() {
             let stamp = self.open(backlog_bytes, cx.waker());
             // Once more, so that it is the stamp that is woken.
-            wrote = poll_write_slices(stream, slices, &mut Context::from_waker(&stamp.into()));
+            polled = poll(&mut Context::from_waker(&stamp.into()));
         }
-        if let (Poll::Ready(Ok(1..)), Some(blocked)) = (&wrote, &mut self.blocked) {
+        polled
+    }
+
+    /// The connection takes bytes again.
+    fn on_unblocked(&mut self) {
+        if let Some(blocked) = &mut self.blocked {
             if let Some(stamp) = blocked.stamp.take() {
                 blocked.account.on_unblocked(stamp.woken_at.get().copied().unwrap_or_else(now));
             }
             blocked.stalled_since = None;
             blocked.is_pressed = false;
+            blocked.holds = false;
             self.close_if_clear();
         }
-        wrote
     }
 
     /// Notes that the connection can take nothing as of now.
@@ -96,7 +139,7 @@ impl Outlet {
         let stamp = Arc::new(stamp);
         let blocked = self.blocked.get_or_insert_with(|| {
             let account = Account::new(backlog_bytes);
-            Box::new(Blocked { account, stamp: None, stalled_since: None, is_pressed: false })
+            Box::new(Blocked { account, stamp: None, stalled_since: None, is_pressed: false, holds: false })
         });
         blocked.account.on_blocked(now);
         blocked.stalled_since.get_or_insert(now);

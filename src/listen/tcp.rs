@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -20,7 +21,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
 
 /// Connections that the kernel holds for us until they are accepted; it takes less if `somaxconn` says so.
-const LISTEN_BACKLOG: i32 = 4096;
+pub(super) const LISTEN_BACKLOG: i32 = 4096;
 
 /// TCP over IPv4 or IPv6.
 ///
@@ -110,13 +111,20 @@ impl Listener for Tcp {
 /// A broken connection is an error for us, not a signal for the process (send(2)).
 const MSG_NOSIGNAL: i32 = if cfg!(target_os = "linux") { 0x4000 } else { 0 };
 
-/// An accepted connection.
+/// An accepted connection, of a TCP or of a Unix socket: to the kernel each is a stream, and so each is held as the same.
 ///
 /// A write asks the kernel before tokio, and so, when it is pending, the kernel has just said so. Tokio's own stream remembers
 /// that it was full until the runtime has looked at its sockets again, which takes many polls while there is much to do; law 6
 /// would count that time against a reader who reads. It also spares fetching what tokio knows of the socket.
 #[derive(Debug)]
 pub struct Connection(TcpStream);
+
+impl Connection {
+    /// The connection of a stream socket that does not block.
+    pub(super) fn from_socket(socket: OwnedFd) -> io::Result<Self> {
+        Ok(Self(TcpStream::from_std(socket.into())?))
+    }
+}
 
 /// What the kernel takes at once; `None` when it takes nothing now. `EINTR` does not happen to a call that does not wait.
 fn sent(result: io::Result<usize>) -> Option<io::Result<usize>> {

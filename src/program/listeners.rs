@@ -3,13 +3,50 @@
 use std::{io, net::SocketAddr};
 
 use anyhow::Context;
-use unisono::{Limits, listen::Tcp};
+use unisono::{
+    Limits, Room,
+    listen::{Any, Socket, Tcp, Unix},
+    proxy::Proxies,
+};
 
-use crate::arguments::Address;
+use crate::arguments::{Address, Endpoint, Serve};
+
+/// Listens wherever it is asked for, for who comes into `room`.
+pub(super) async fn bind(
+    serve: &Serve,
+    #[cfg(feature = "tls")] certificates: Option<&unisono::tls::Certificates>,
+    room: &Room,
+) -> anyhow::Result<Vec<Any>> {
+    let proxies = Proxies::new(&serve.proxies);
+    let mut listeners = Vec::new();
+    for endpoint in &serve.listen {
+        let sockets = bind_one(endpoint, serve.unix_mode, room.limits()).await?;
+        listeners.extend(sockets.into_iter().map(|socket| Any::plain(socket, proxies.clone(), room)));
+    }
+    #[cfg(feature = "tls")]
+    if let (Some(tls), Some(certificates)) = (&serve.tls, certificates) {
+        for endpoint in &tls.listen {
+            let sockets = bind_one(endpoint, serve.unix_mode, room.limits()).await?;
+            let within_tls = |socket| Any::tls(socket, proxies.clone(), certificates.clone(), room);
+            listeners.extend(sockets.into_iter().map(within_tls));
+        }
+    }
+    Ok(listeners)
+}
+
+async fn bind_one(endpoint: &Endpoint, unix_mode: u32, limits: &Limits) -> anyhow::Result<Vec<Socket>> {
+    match endpoint {
+        Endpoint::Network(address) => Ok(bind_all(address, limits).await?.into_iter().map(Socket::Tcp).collect()),
+        Endpoint::Unix(path) => {
+            let unix = Unix::bind(path, unix_mode).with_context(|| format!("cannot listen on {endpoint}"))?;
+            Ok(vec![Socket::Unix(unix)])
+        }
+    }
+}
 
 /// Listens on every address that a host has. One that this machine lacks is skipped when the host has another: a
 /// `localhost` may stand for `::1` where IPv6 is off.
-pub(super) async fn bind_all(address: &Address, limits: &Limits) -> anyhow::Result<Vec<Tcp>> {
+async fn bind_all(address: &Address, limits: &Limits) -> anyhow::Result<Vec<Tcp>> {
     let mut listeners = Vec::new();
     let mut absent = None;
     for resolved in resolve(address).await? {

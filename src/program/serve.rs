@@ -8,7 +8,9 @@ use std::{
 
 use anyhow::Context;
 use tokio::{runtime, sync::oneshot};
-use unisono::{Door, Limits, Room, server};
+#[cfg(feature = "tls")]
+use unisono::tls::Certificates;
+use unisono::{Door, Limits, Room, limits::GREETINGS_MAX, server};
 
 use super::{
     door, listeners,
@@ -25,7 +27,12 @@ const FILES_OWN: u64 = 32;
 
 /// Whether the files that the options name can be used, by the exit code; what is wrong is told in a line each.
 pub(super) fn check(serve: &Serve) -> ExitCode {
-    let mistakes: Vec<_> = [door::policy(&serve.door).err()].into_iter().flatten().collect();
+    let mistakes = [
+        door::policy(&serve.door).err(),
+        #[cfg(feature = "tls")]
+        certificates(serve).err(),
+    ];
+    let mistakes: Vec<_> = mistakes.into_iter().flatten().collect();
     for error in &mistakes {
         // Nothing better can be done about a stderr that fails.
         let _ = writeln!(io::stderr(), "error: {error:#}");
@@ -66,20 +73,29 @@ fn on_all_cores() -> anyhow::Result<runtime::Runtime> {
 async fn serve(serve: Serve, settings: Settings, log: Control) -> anyhow::Result<ExitCode> {
     // Before anything else can be noticed from outside, so that no signal finds the default, a sudden end.
     let mut signals = Signals::new().context("cannot listen for signals")?;
-    let limits = Limits { connections_max: connections_max(serve.connections_max), ..serve.limits };
+    let limits = Limits { connections_max: connections_max(&serve), ..serve.limits.clone() };
     let door = Door::new(door::policy(&serve.door)?);
-    let mut listeners = Vec::new();
-    for address in &serve.listen {
-        listeners.extend(listeners::bind_all(address, &limits).await?);
-    }
+    let room = Room::with_door(limits, serve.wire, door).context("these limits cannot work")?;
+    #[cfg(feature = "tls")]
+    let certificates = certificates(&serve)?;
+    let listeners = listeners::bind(
+        &serve,
+        #[cfg(feature = "tls")]
+        certificates.as_ref(),
+        &room,
+    );
+    let listeners = listeners.await?;
 
     let (stop, stopped) = oneshot::channel();
     let stopped = async {
         // An error means that `stop` was dropped, which is an end as well.
         let _ = stopped.await;
     };
-    let room = Room::with_door(limits, serve.wire, door).context("these limits cannot work")?;
     let mut reloads = reloads(&room, log, settings);
+    #[cfg(feature = "tls")]
+    if let Some(certificates) = certificates {
+        reload_certificates(&mut reloads, certificates);
+    }
     let mut server = pin!(server::run(listeners, room, stopped));
     // In both: the server first, so that an end that has come is not taken for one that is cut short.
     let first = loop {
@@ -125,13 +141,28 @@ fn reloads(room: &Room, log: Control, settings: Settings) -> Reloads {
     reloads
 }
 
+#[cfg(feature = "tls")]
+fn certificates(serve: &Serve) -> anyhow::Result<Option<Certificates>> {
+    let files = serve.tls.as_ref().map(|tls| tls.files.clone());
+    Ok(files.map(Certificates::load).transpose()?)
+}
+
+#[cfg(feature = "tls")]
+fn reload_certificates(reloads: &mut Reloads, certificates: Certificates) {
+    reloads.add(&["tls-cert", "tls-key", "tls-client-ca"], move |serve| {
+        let (certificates, new) = (certificates.clone(), self::certificates(serve)?);
+        // Not to listen within TLS any more waits for a restart.
+        Ok(Box::new(move || new.into_iter().for_each(|new| certificates.replace(&new))))
+    });
+}
+
 fn finished(outcome: Result<(), server::Error>) -> anyhow::Result<ExitCode> {
     outcome.context("the server broke down")?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// How many connections there may be: what was asked for, or what the file limit carries once it is raised.
-fn connections_max(asked: Option<usize>) -> usize {
+fn connections_max(serve: &Serve) -> usize {
     let files = match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(files) => files,
         Err(error) => {
@@ -139,8 +170,12 @@ fn connections_max(asked: Option<usize>) -> usize {
             rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(1024, |(soft, _)| soft)
         }
     };
-    let carried = usize::try_from(files.saturating_sub(FILES_OWN)).unwrap_or(usize::MAX).max(1);
-    let connections_max = asked.unwrap_or(carried);
+    let greeted = if serve.proxies.is_empty() { 0 } else { serve.listen.len() };
+    #[cfg(feature = "tls")]
+    let greeted = greeted + serve.tls.as_ref().map_or(0, |tls| tls.listen.len());
+    let own = FILES_OWN + (greeted * GREETINGS_MAX) as u64;
+    let carried = usize::try_from(files.saturating_sub(own)).unwrap_or(usize::MAX).max(1);
+    let connections_max = serve.connections_max.unwrap_or(carried);
     tracing::info!("limit of open files {files}, at most {connections_max} connections");
     if connections_max > carried {
         tracing::warn!("this limit of open files carries {carried} connections only");

@@ -1,0 +1,214 @@
+//! Connections of one machine, by a socket that is a file.
+//!
+//! Who may connect, the mode of that file says; who has connected, the kernel does. The file is there from when connections are
+//! taken until the listener goes, and is nobody else's: what is no socket is never touched, and what a server that is gone has
+//! left is replaced.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use tokio::net::UnixListener;
+
+use super::tcp::{Connection, LISTEN_BACKLOG};
+use super::{Listener, Origin, Peer};
+use crate::limits::SEND_BUFFER_BYTES;
+
+/// A Unix socket. Dropped, it removes its file.
+#[derive(Debug)]
+pub struct Unix {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and number of the file, as another may have taken its place.
+    file: (u64, u64),
+}
+
+impl Unix {
+    /// Listens on the file `path`, which gets this mode, as `0o660`.
+    ///
+    /// # Errors
+    ///
+    /// `AddrInUse` when somebody listens there; `AlreadyExists` when there is something that is no socket; any other when the
+    /// file cannot be made.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with I/O enabled.
+    pub fn bind(path: &Path, mode: u32) -> io::Result<Self> {
+        let address = SockAddr::unix(path)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        match socket.bind(&address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                remove_stale(path, &address)?;
+                socket.bind(&address)?;
+            }
+            bound => bound?,
+        }
+        // Before it listens, so that nobody comes by another mode.
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+        let file = identity(path)?;
+        socket.listen(LISTEN_BACKLOG)?;
+        let listener = UnixListener::from_std(OwnedFd::from(socket).into())?;
+        Ok(Self { listener, path: path.to_owned(), file })
+    }
+}
+
+impl Drop for Unix {
+    fn drop(&mut self) {
+        if identity(&self.path).ok() == Some(self.file) {
+            // Who cannot remove it leaves it to the next server.
+            let _kept = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Removes the socket that a server has left that is gone.
+fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
+    if !fs::symlink_metadata(path)?.file_type().is_socket() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket"));
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Else a server that is behind with accepting would hold us up (unix(7)).
+    probe.set_nonblocking(true)?;
+    match probe.connect(address) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        // It takes connections, or would if it were not full, or if we might.
+        _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "another server listens there")),
+    }
+}
+
+impl Listener for Unix {
+    type Io = Connection;
+
+    async fn accept(&mut self) -> io::Result<(Connection, Peer)> {
+        let (stream, _) = self.listener.accept().await?;
+        let credentials = stream.peer_cred()?;
+        // A process of another PID namespace has the number 0.
+        let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
+        let origin = Origin::Local { uid: credentials.uid(), pid };
+        SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES)?;
+        Ok((Connection::from_socket(OwnedFd::from(stream.into_std()?))?, origin.into()))
+    }
+
+    fn is_quiet(io: &Connection) -> bool {
+        super::Tcp::is_quiet(io)
+    }
+
+    fn place(&self) -> io::Result<String> {
+        Ok(format!("unix:{}", self.path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    /// A directory of its own for a test, gone with it.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(test: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("unisono-{}-{test}", std::process::id()));
+            fs::create_dir(&path).expect("it is ours alone");
+            Self(path)
+        }
+
+        fn socket(&self) -> PathBuf {
+            self.0.join("socket")
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).expect("it is ours alone");
+        }
+    }
+
+    #[tokio::test]
+    async fn connection_says_whose_process_it_is_and_carries_bytes_both_ways() {
+        let directory = Directory::new("carries");
+        let mut unix = Unix::bind(&directory.socket(), 0o660).expect("there is nothing yet");
+        let (accepted, connected) = tokio::join!(unix.accept(), UnixStream::connect(directory.socket()));
+        let ((mut stream, peer), mut client) = (accepted.expect("one comes"), connected.expect("it listens"));
+        let uid = fs::metadata(&directory.0).expect("it is there").uid();
+        assert_eq!(peer.origin, Origin::Local { uid, pid: Some(std::process::id()) });
+        client.write_all(b"hello").await.expect("it is connected");
+        client.shutdown().await.expect("it is connected");
+        let mut seen = String::new();
+        stream.read_to_string(&mut seen).await.expect("it ends cleanly");
+        assert_eq!(seen, "hello");
+        stream.write_all(b"bye").await.expect("the other half is open");
+        stream.shutdown().await.expect("the other half is open");
+        seen.clear();
+        client.read_to_string(&mut seen).await.expect("it ends cleanly");
+        assert_eq!(seen, "bye");
+    }
+
+    #[tokio::test]
+    async fn file_has_its_mode_and_goes_with_the_listener() {
+        let directory = Directory::new("mode");
+        let path = directory.socket();
+        for mode in [0o600, 0o666] {
+            let unix = Unix::bind(&path, mode).expect("there is nothing");
+            assert_eq!(fs::metadata(&path).expect("it is there").mode() & 0o777, mode);
+            assert_eq!(unix.place().expect("known"), format!("unix:{}", path.display()));
+            drop(unix);
+            assert!(!path.exists());
+        }
+        let unix = Unix::bind(&path, 0o600).expect("there is nothing");
+        fs::remove_file(&path).expect("it is there");
+        fs::write(&path, "mine").expect("it can be written");
+        drop(unix);
+        assert_eq!(fs::read_to_string(&path).expect("what is another's stays"), "mine");
+    }
+
+    #[tokio::test]
+    async fn what_a_server_has_left_is_replaced_and_nothing_else() {
+        let directory = Directory::new("stale");
+        let path = directory.socket();
+        drop(net::UnixListener::bind(&path).expect("there is nothing"));
+        assert!(path.exists(), "nobody has removed it");
+        let unix = Unix::bind(&path, 0o660).expect("nobody listens there");
+        let error = Unix::bind(&path, 0o660).expect_err("somebody listens there");
+        assert_eq!((error.kind(), &*error.to_string()), (io::ErrorKind::AddrInUse, "another server listens there"));
+        assert!(path.exists(), "it is left alone");
+        drop(unix);
+
+        for make in [|path: &Path| fs::write(path, "mine"), |path: &Path| fs::create_dir(path)] {
+            make(&path).expect("there is nothing");
+            let error = Unix::bind(&path, 0o660).expect_err("it is no socket");
+            assert_eq!(
+                (error.kind(), &*error.to_string()),
+                (io::ErrorKind::AlreadyExists, "there is a file that is no socket")
+            );
+            assert!(path.exists(), "it is left alone");
+            let _directory = fs::remove_file(&path);
+        }
+    }
+
+    /// A server that is behind with accepting is none that is gone.
+    #[tokio::test]
+    async fn server_whose_queue_is_full_is_alive() {
+        let directory = Directory::new("full");
+        let path = directory.socket();
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+        socket.bind(&SockAddr::unix(&path).expect("a short path")).expect("there is nothing");
+        socket.listen(0).expect("it is bound");
+        let _queued = net::UnixStream::connect(&path).expect("one may wait");
+        assert_eq!(Unix::bind(&path, 0o660).expect_err("it is alive").kind(), io::ErrorKind::AddrInUse);
+    }
+}

@@ -1,0 +1,141 @@
+//! The little of a certificate (RFC 5280) that we have to know ourselves: its names, and when it ends.
+//!
+//! Whether it is to be believed, rustls has decided by then. Of what is not written as it should be, nothing is known.
+
+use std::time::{Duration, SystemTime};
+
+/// Tags of DER that are asked for (X.690, 8.1.2).
+const SEQUENCE: u8 = 0x30;
+const SET: u8 = 0x31;
+const OBJECT: u8 = 0x06;
+const OCTETS: u8 = 0x04;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
+/// `UTF8String`, `PrintableString`, `TeletexString` and `IA5String`: all that is plain in them is plain in UTF-8.
+const TEXTS: [u8; 4] = [0x0C, 0x13, 0x14, 0x16];
+/// `version` and `extensions` of a certificate, `rfc822Name` and `dNSName` of an alternative name.
+const VERSION: u8 = 0xA0;
+const EXTENSIONS: u8 = 0xA3;
+const EMAIL: u8 = 0x81;
+const HOST: u8 = 0x82;
+
+/// `id-at-commonName` and `id-ce-subjectAltName`.
+const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1D, 0x11];
+
+/// Values one behind the other.
+#[derive(Debug)]
+struct Values<'a>(&'a [u8]);
+
+impl<'a> Values<'a> {
+    /// The next one, by tag and contents.
+    fn next(&mut self) -> Option<(u8, &'a [u8])> {
+        let (&tag, rest) = self.0.split_first()?;
+        let (&length, mut rest) = rest.split_first()?;
+        let length = match length {
+            0..=0x7F => usize::from(length),
+            0x81..=0x84 => {
+                let (bytes, behind) = rest.split_at_checked(usize::from(length & 0x7F))?;
+                rest = behind;
+                bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte))
+            }
+            _ => return None,
+        };
+        let (contents, rest) = rest.split_at_checked(length)?;
+        self.0 = rest;
+        Some((tag, contents))
+    }
+
+    /// The contents of the next one, which must be such.
+    fn expect(&mut self, expected: u8) -> Option<&'a [u8]> {
+        self.next().filter(|(tag, _)| *tag == expected).map(|(_, contents)| contents)
+    }
+}
+
+impl<'a> Iterator for Values<'a> {
+    type Item = (u8, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Values::next(self)
+    }
+}
+
+/// The parts of a certificate that are looked into.
+struct Certificate<'a> {
+    validity: &'a [u8],
+    subject: &'a [u8],
+    /// Empty if it has none.
+    extensions: &'a [u8],
+}
+
+fn parse(certificate: &[u8]) -> Option<Certificate<'_>> {
+    let signed = Values(Values(certificate).expect(SEQUENCE)?).expect(SEQUENCE)?;
+    let mut fields = Values(signed);
+    if signed.first() == Some(&VERSION) {
+        fields.next()?;
+    }
+    let (_serial, _algorithm, _issuer) = (fields.next()?, fields.next()?, fields.next()?);
+    let (validity, subject) = (fields.expect(SEQUENCE)?, fields.expect(SEQUENCE)?);
+    let extensions = fields.find(|(tag, _)| *tag == EXTENSIONS).and_then(|(_, all)| Values(all).expect(SEQUENCE));
+    Some(Certificate { validity, subject, extensions: extensions.unwrap_or_default() })
+}
+
+/// Whom it names: common names first, then hosts, then addresses of mail, each in their order.
+pub(super) fn names(certificate: &[u8]) -> Vec<&[u8]> {
+    let Some(Certificate { subject, extensions, .. }) = parse(certificate) else { return Vec::new() };
+    let parts = Values(subject).filter(|(tag, _)| *tag == SET).flat_map(|(_, set)| Values(set));
+    let common = parts.filter_map(|(_, part)| {
+        let mut part = Values(part);
+        part.expect(OBJECT).filter(|kind| *kind == COMMON_NAME)?;
+        part.next().filter(|(tag, _)| TEXTS.contains(tag)).map(|(_, text)| text)
+    });
+    let mut names: Vec<&[u8]> = common.collect();
+    let alternative: Vec<(u8, &[u8])> =
+        Values(extensions).filter_map(|(_, one)| alternative_names(one)).flatten().collect();
+    for kind in [HOST, EMAIL] {
+        names.extend(alternative.iter().filter(|(tag, _)| *tag == kind).map(|(_, name)| *name));
+    }
+    names
+}
+
+fn alternative_names(extension: &[u8]) -> Option<Values<'_>> {
+    let mut fields = Values(extension);
+    fields.expect(OBJECT).filter(|kind| *kind == ALTERNATIVE_NAMES)?;
+    // Whether it is critical may stand between.
+    let (_, octets) = fields.find(|(tag, _)| *tag == OCTETS)?;
+    Values(octets).expect(SEQUENCE).map(Values)
+}
+
+/// When it ends.
+pub(super) fn not_after(certificate: &[u8]) -> Option<SystemTime> {
+    let mut times = Values(parse(certificate)?.validity);
+    let (_not_before, (tag, text)) = (times.next()?, times.next()?);
+    let text = str::from_utf8(text).ok()?.strip_suffix('Z')?;
+    let year_digits = match tag {
+        UTC_TIME => 2,
+        GENERALIZED_TIME => 4,
+        _ => return None,
+    };
+    let (year, rest) = text.split_at_checked(year_digits)?;
+    let mut numbers = rest.as_bytes().chunks(2).map(|digits| str::from_utf8(digits).ok()?.parse::<u64>().ok());
+    let mut next = || numbers.next().flatten();
+    let [month, day, hour, minute, second] = [next()?, next()?, next()?, next()?, next()?];
+    let year: u64 = year.parse().ok()?;
+    // RFC 5280, section 4.1.2.5.1.
+    let year = if tag == GENERALIZED_TIME { year } else { year + if year < 50 { 2000 } else { 1900 } };
+    if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let seconds = ((days(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+}
+
+/// Days from the beginning of 1970, with years from March on, so that a leap day is the last.
+fn days(year: u64, month: u64, day: u64) -> u64 {
+    let years = if month > 2 { year } else { year - 1 };
+    let months = (month + 9) % 12;
+    let leap_days = |years: u64| years / 4 - years / 100 + years / 400;
+    let days = |years: u64| years * 365 + leap_days(years);
+    // 1970-01-01 is the 307th day of the year from March 1969 on.
+    days(years) + (153 * months + 2) / 5 + day - 1 - days(1969) - 306
+}
