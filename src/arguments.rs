@@ -217,6 +217,8 @@ mod tests {
             },
             connections_max: None,
             log: LogAsked { format: Format::Text, level: LevelFilter::INFO },
+            #[cfg(feature = "metrics")]
+            metrics: None,
             door: DoorAsked::default(),
         };
         assert_eq!(serve(""), expected);

@@ -7,6 +7,7 @@ use crate::census::Admission;
 use crate::drive::{Drive, End, Idle, Left, Standing};
 use crate::listen::{Listener, Peer};
 use crate::room::{Member, Room};
+use crate::totals::Event;
 
 /// A future that ends when the connection does, and says in the log why. It must be polled by the same waker all its life.
 #[derive(Debug)]
@@ -59,13 +60,13 @@ impl<L: Listener> Future for Connection<L> {
             State::Idle(idle) => {
                 let mut drive = idle.unfold(&left);
                 match Pin::new(&mut drive).poll(cx) {
-                    Poll::Ready(end) => return ended(drive.who(), &end),
+                    Poll::Ready(end) => return ended(drive.member(), &end),
                     Poll::Pending if drive.is_idle() => State::Idle(drive.fold()),
                     Poll::Pending => State::Busy(Box::new(drive)),
                 }
             }
             State::Busy(mut drive) => match Pin::new(&mut *drive).poll(cx) {
-                Poll::Ready(end) => return ended(drive.who(), &end),
+                Poll::Ready(end) => return ended(drive.member(), &end),
                 Poll::Pending if drive.is_idle() => State::Idle(drive.fold()),
                 Poll::Pending => State::Busy(drive),
             },
@@ -75,8 +76,10 @@ impl<L: Listener> Future for Connection<L> {
     }
 }
 
-/// Says in the log how it ended.
-fn ended(who: &str, end: &End) -> Poll<()> {
+/// Says in the log how it ended, and counts that.
+fn ended(member: &Member, end: &End) -> Poll<()> {
+    let who = member.who();
+    member.room().count(Event::Closed(end.word()));
     match end {
         End::Stalled => tracing::info!(who, "closed: it took nothing for the stall limit"),
         End::Torn => tracing::info!(who, "closed: let go amid a line, and the memory for partial lines is spent"),

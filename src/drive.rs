@@ -59,6 +59,22 @@ pub(crate) enum End {
     Lost(io::Error),
 }
 
+impl End {
+    /// In one word.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Foreign(_) => "foreign",
+            Self::LineDeadline => "line_deadline",
+            Self::Stalled => "stalled",
+            Self::Torn => "torn",
+            Self::Shutdown => "shutdown",
+            Self::Lost(_) => "lost",
+            Self::Removed => "removed",
+        }
+    }
+}
+
 /// Who is at the other end: some limits are for strangers alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
@@ -225,9 +241,9 @@ pub(crate) struct Drive<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
-    /// Who this is: a name, or an address.
-    pub(crate) fn who(&self) -> &str {
-        self.member.who()
+    /// Its place in the room.
+    pub(crate) fn member(&self) -> &Member {
+        &self.member
     }
 
     fn poll_phase(&mut self, cx: &mut Context<'_>) -> Poll<End> {

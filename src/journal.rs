@@ -15,7 +15,10 @@
 use std::{
     io::{self, Write},
     mem,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -93,13 +96,21 @@ pub(crate) struct Journal {
 
 type LevelHandle = reload::Handle<LevelFilter, Registry>;
 
-/// What others may change of the log while it runs.
-#[derive(Clone)]
+/// What others may know and change of the log while it runs.
+#[derive(Clone, Debug)]
 pub(crate) struct Control {
+    #[cfg(feature = "metrics")]
+    lost_lines: Arc<AtomicU64>,
     level: LevelHandle,
 }
 
 impl Control {
+    /// Lines that were lost so far, that the writing thread knows of.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn lost_lines(&self) -> u64 {
+        self.lost_lines.load(Ordering::Relaxed)
+    }
+
     /// Writes events from `level` up from now on.
     pub(crate) fn set_level(&self, level: LevelFilter) {
         // It fails only when the log has ended.
@@ -109,7 +120,11 @@ impl Control {
 
 impl Journal {
     pub(crate) fn control(&self) -> Control {
-        Control { level: self.level.clone() }
+        Control {
+            #[cfg(feature = "metrics")]
+            lost_lines: Arc::clone(&self.pending.lost_lines_ever),
+            level: self.level.clone(),
+        }
     }
 
     fn new(out: impl Write + Send + 'static, level: LevelHandle) -> io::Result<Self> {
@@ -155,6 +170,8 @@ impl Drop for Journal {
 struct Pending {
     state: Mutex<State>,
     changed: Condvar,
+    /// All that were lost, here or in writing.
+    lost_lines_ever: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -195,6 +212,7 @@ impl Pending {
         // Once a line was refused, all are until the writer has taken the buffer: so the count stands in one place.
         if state.lost_lines > 0 || state.lines.len() + line.len() > PENDING_BYTES_MAX {
             state.lost_lines += 1;
+            self.lost_lines_ever.fetch_add(1, Ordering::Relaxed);
         } else {
             state.lines.extend_from_slice(line.as_bytes());
         }
@@ -252,6 +270,13 @@ impl<S: Subscriber> Layer<S> for Measured {
     }
 }
 
+/// The control of a log that is none.
+#[cfg(all(test, feature = "metrics"))]
+pub(crate) fn control_of_none() -> Control {
+    let (_, level) = reload::Layer::new(LevelFilter::INFO);
+    Control { lost_lines: Arc::default(), level }
+}
+
 /// One event to the buffer: the subscriber formats it whole, and writes it by one call.
 struct Entry(Arc<Pending>);
 
@@ -286,7 +311,7 @@ fn one_line(event: &[u8]) -> String {
 fn write_all(pending: &Pending, out: &mut Out<impl Write>, tell: impl Fn(LeftOut)) {
     let mut lines = Vec::new();
     while let Some(Taken { lost_lines, left_out }) = pending.next(&mut lines) {
-        out.write_lines(&lines);
+        pending.lost_lines_ever.fetch_add(out.write_lines(&lines), Ordering::Relaxed);
         out.lost_lines += lost_lines;
         out.tell_lost();
         left_out.into_iter().for_each(&tell);
@@ -307,11 +332,13 @@ impl<W: Write> Out<W> {
         Self { writer, lost_lines: 0, is_torn: false }
     }
 
-    /// Writes lines, or counts those that were not written whole. Lost ones are told of first.
-    fn write_lines(&mut self, lines: &[u8]) {
+    /// Writes lines, or counts those that were not written whole, and returns how many those are. Lost ones are told of first.
+    fn write_lines(&mut self, lines: &[u8]) -> u64 {
         self.tell_lost();
         let written = if self.lost_lines == 0 { self.write(lines) } else { 0 };
-        self.lost_lines += count_lines(&lines[written..]);
+        let lost_lines = count_lines(&lines[written..]);
+        self.lost_lines += lost_lines;
+        lost_lines
     }
 
     fn tell_lost(&mut self) {
@@ -383,7 +410,7 @@ mod tests {
     fn check(steps: Vec<Step>, batches: &[&str], expected: &str) {
         let mut out = Out::new(Script { steps, text: Vec::new() });
         for batch in batches {
-            out.write_lines(batch.as_bytes());
+            let _counted = out.write_lines(batch.as_bytes());
         }
         out.tell_lost();
         assert_eq!(String::from_utf8(out.writer.text).unwrap(), expected);

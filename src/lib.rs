@@ -40,6 +40,7 @@ pub mod room;
 pub mod server;
 #[cfg(all(feature = "tls", not(loom)))]
 pub mod tls;
+pub mod totals;
 
 mod announce;
 mod budget;

@@ -12,6 +12,8 @@ use crate::arguments::{self, Task};
 mod connect;
 mod door;
 mod listeners;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod reload;
 mod serve;
 mod signals;

@@ -29,6 +29,7 @@ use crate::name::{self, GUEST, Name};
 use crate::notice::Lang;
 use crate::session::{self, Wire};
 use crate::sync::{Arc, Mutex};
+use crate::totals::{Event, Events, Totals};
 use crate::wait::{Readers, Senders, Ticket, Wakes};
 
 /// WHO, as a member and the roster have it: an address, as most are, is held in place.
@@ -56,6 +57,7 @@ struct Shared {
     wire: Wire,
     door: Door,
     budget: Arc<Budget>,
+    events: Events,
     state: Mutex<State>,
 }
 
@@ -180,6 +182,18 @@ struct State {
     members: usize,
     let_gos: u64,
     missed_lines: u64,
+    said_lines: u64,
+    delivered_bytes: u64,
+    sample: Option<Sample>,
+}
+
+/// A line that is followed until everyone has it who can take it.
+#[derive(Debug)]
+enum Sample {
+    /// The next that is said: these are woken when it is, and when all have it.
+    Next { said: Waker, seen: Waker },
+    /// One that ends here.
+    Under(Position, Waker),
 }
 
 #[derive(Debug)]
@@ -285,10 +299,23 @@ impl Room {
             members: 0,
             let_gos: 0,
             missed_lines: 0,
+            said_lines: 0,
+            delivered_bytes: 0,
+            sample: None,
         };
         let budget = Budget::new(limits.partial_bytes_total);
         let limits_now = Mutex::new(Arc::new(limits.clone()));
-        Ok(Self { shared: Arc::new(Shared { limits, limits_now, wire, door, budget, state: Mutex::new(state) }) })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                limits,
+                limits_now,
+                wire,
+                door,
+                budget,
+                events: Events::default(),
+                state: Mutex::new(state),
+            }),
+        })
     }
 
     /// Its numbers, as it was made with them.
@@ -490,6 +517,28 @@ impl Room {
         }
     }
 
+    /// What has happened in it so far.
+    pub fn totals(&self) -> Totals {
+        let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (said_lines, delivered_bytes) = (state.said_lines, state.delivered_bytes);
+        drop(state);
+        Totals { said_lines, delivered_bytes, events: self.shared.events.counts() }
+    }
+
+    /// Counts what has happened to a connection.
+    pub(crate) fn count(&self, event: Event) {
+        self.shared.events.count(event);
+    }
+
+    /// Follows the next line that is put into the sequence: wakes `said` as it is, and `seen` once everyone has written it or
+    /// cannot: who takes nothing is not waited for, who is so far behind that it yields amid its writing neither, nor who comes
+    /// later. Of two at a time the later stands.
+    ///
+    /// The wakers are woken where that happens, so they may stamp the time. Nothing is paid for while no line is followed.
+    pub fn follow_next_line(&self, said: Waker, seen: Waker) {
+        self.shared.change(|state, _| state.sample = Some(Sample::Next { said, seen }));
+    }
+
     /// Panics under the lock, as no code of ours should.
     #[cfg(test)]
     pub(crate) fn break_order(&self) {
@@ -615,8 +664,21 @@ impl State {
             self.press(pressed_until, wakes);
         }
         self.pressed_until = pressed_until;
+        self.see_sample(wakes);
         self.log.check();
         assert!(self.readers.are_sweeping() || self.log.published() == self.log.head(), "idle means published");
+    }
+
+    /// Whoever waits for the line that is followed learns that nobody is owed it any more: no sweep is under way, and one has
+    /// begun since.
+    fn see_sample(&mut self, wakes: &mut Wakes) {
+        let swept_until = self.swept_until;
+        let is_seen = |sample: &mut Sample| matches!(sample, Sample::Under(end, _) if *end <= swept_until);
+        if !self.readers.are_sweeping()
+            && let Some(Sample::Under(_, seen)) = self.sample.take_if(is_seen)
+        {
+            wakes.push(seen);
+        }
     }
 
     /// Wakes the blocked readers before `until`: they are in the way. Nobody else is left behind by our own sweeping.
@@ -630,6 +692,12 @@ impl State {
 
     fn append(&mut self, lines: &[u8], wakes: &mut Wakes) {
         self.log.append(lines);
+        if let Some(sample) = self.sample.take_if(|sample| matches!(sample, Sample::Next { .. }))
+            && let Sample::Next { said, seen } = sample
+        {
+            wakes.push(said);
+            self.sample = Some(Sample::Under(self.log.head(), seen));
+        }
         if !self.readers.are_sweeping() {
             self.sweep(wakes);
         } else if self.log.head().bytes_since(self.swept_until) <= self.prompt_bytes {
@@ -676,6 +744,7 @@ impl State {
         if std::mem::take(&mut reader.owes) {
             self.readers.check_in();
             if !self.readers.are_sweeping() {
+                self.see_sample(wakes);
                 self.sweep_again(wakes);
             }
         }
@@ -710,6 +779,7 @@ impl State {
         {
             let from = reader.cursor;
             reader.cursor = from.plus(taken_bytes);
+            self.delivered_bytes += taken_bytes as u64;
             let to = reader.cursor;
             assert!(reader.end.is_none_or(|end| to <= end), "nobody reads past its end");
             self.log.advance(from, to);
@@ -937,12 +1007,14 @@ impl Member {
         let Shared { limits, wire, .. } = &*self.room.shared;
         assert!(lines.len() + limits.introduction_bytes() <= limits.turn_bytes(), "a turn is bounded");
         assert_eq!(lines.last(), Some(&b'\n'), "only whole lines are said");
+        let said_lines = memchr::memchr_iter(b'\n', lines).count() as u64;
         self.room.shared.change(|state, wakes| {
             if !state.is_open || !state.seats[self.key].presence.is_member() {
                 return Err(Closed);
             }
             state.introduce(self.key, wire.lang);
             state.append(lines, wakes);
+            state.said_lines += said_lines;
             Ok(())
         })
     }
@@ -1186,6 +1258,88 @@ mod tests {
     }
 
     const LOCAL: Origin = Origin::Local { uid: 1000, pid: Some(42) };
+
+    /// Counts how often it was woken.
+    #[derive(Default)]
+    struct Bell(std::sync::atomic::AtomicUsize);
+
+    impl Bell {
+        fn rings(&self) -> usize {
+            self.0.load(std::sync::atomic::Ordering::Relaxed)
+        }
+    }
+
+    impl std::task::Wake for Bell {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    /// A member that has entered.
+    fn entered(room: &Room, address: &str) -> Member {
+        let mut member = room.seat(address);
+        let Poll::Ready(Ok(mut turn)) = member.poll_turn(&mut Context::from_waker(Waker::noop())) else {
+            panic!("there is room")
+        };
+        member.enter(&mut turn).expect("it is open");
+        member
+    }
+
+    fn say(member: &mut Member, line: &[u8]) {
+        let Poll::Ready(Ok(mut turn)) = member.poll_turn(&mut Context::from_waker(Waker::noop())) else {
+            panic!("there is room")
+        };
+        member.say(&mut turn, line).expect("it is open");
+    }
+
+    /// Takes all that there is; parked then.
+    fn take_all(member: &mut Member) {
+        let (mut batch, mut taken_bytes) = (Batch::default(), 0);
+        let mut cx = Context::from_waker(Waker::noop());
+        while member.poll_next(taken_bytes, &mut batch, &mut cx).is_ready() {
+            taken_bytes = batch.bytes();
+        }
+    }
+
+    #[test]
+    fn line_that_is_followed_is_seen_once_the_last_has_it_or_cannot_take_it() {
+        let room = room(session::Who::Address);
+        let mut members: Vec<Member> = (1..=3).map(|host| entered(&room, &format!("10.0.0.{host}:1"))).collect();
+        members.iter_mut().for_each(take_all);
+        let (said, seen) = (std::sync::Arc::<Bell>::default(), std::sync::Arc::<Bell>::default());
+        let follow = || room.follow_next_line(Waker::from(said.clone()), Waker::from(seen.clone()));
+        follow();
+        assert_eq!((said.rings(), seen.rings()), (0, 0));
+        say(&mut members[0], b"one\n");
+        // That one is not followed.
+        say(&mut members[0], b"two\n");
+        assert_eq!((said.rings(), seen.rings()), (1, 0));
+        take_all(&mut members[0]);
+        take_all(&mut members[1]);
+        assert_eq!((said.rings(), seen.rings()), (1, 0), "one is owed it");
+        members[2].block(0, Waker::noop());
+        assert_eq!((said.rings(), seen.rings()), (1, 1));
+        say(&mut members[0], b"three\n");
+        assert_eq!((said.rings(), seen.rings()), (1, 1), "once each");
+        follow();
+        members.iter_mut().for_each(take_all);
+        drop(members.split_off(1));
+        assert_eq!((said.rings(), seen.rings()), (2, 1), "a departure is a line too");
+        take_all(&mut members[0]);
+        assert_eq!((said.rings(), seen.rings()), (2, 2));
+        let totals = room.totals();
+        assert_eq!(totals.said_lines, 3);
+        assert!(totals.delivered_bytes > room.tally().said_bytes, "{totals:?}");
+    }
+
+    #[test]
+    fn line_that_nobody_is_there_to_take_is_seen_at_once() {
+        let room = room(session::Who::Address);
+        let (said, seen) = (std::sync::Arc::<Bell>::default(), std::sync::Arc::<Bell>::default());
+        room.follow_next_line(Waker::from(said.clone()), Waker::from(seen.clone()));
+        drop(entered(&room, "10.0.0.1:1"));
+        assert_eq!((said.rings(), seen.rings()), (1, 1));
+    }
 
     #[test]
     fn name_that_was_given_is_nobody_elses_until_it_is_given_back() {

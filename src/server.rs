@@ -26,6 +26,7 @@ use crate::notice::Notice;
 use crate::room::Room;
 use crate::shard::{Ended, Shard};
 use crate::sync::Arc;
+use crate::totals::Event;
 
 /// Why a server ended that was not asked to.
 #[derive(Debug, thiserror::Error)]
@@ -206,6 +207,7 @@ async fn run_shard<L: Listener>(
             },
             ended = poll_fn(|cx| shard.poll_ended(cx)) => {
                 if ended == Ended::Panicked {
+                    room.count(Event::Closed("panic"));
                     tracing::error!("a connection panicked: it has left, everyone else goes on");
                 }
                 if room.is_broken() {
@@ -274,6 +276,7 @@ impl<L: Listener> Accepting<L> {
                     }
                     Err(error) => {
                         self.departures.mark_unchanged();
+                        self.room.count(Event::AcceptError);
                         self.errors.on_error(&error);
                     }
                 }
@@ -295,6 +298,7 @@ impl<L: Listener> Accepting<L> {
         };
         match admitted {
             Ok(admission) => {
+                self.room.count(Event::Accepted);
                 let connection = Connection::new(stream, from, standing, &self.room, admission);
                 let connection = Box::new(connection);
                 // A shard ends before its listeners only when the room is broken, and then so does everything.
@@ -302,12 +306,24 @@ impl<L: Listener> Accepting<L> {
                 self.next_shard += 1;
             }
             Err(notice) => {
+                self.room.count(Event::Refused(refusal(&notice)));
                 let mut line = Vec::new();
                 notice.write(self.room.wire().lang, &mut line);
                 tracing::debug!(%from, "refused");
                 refuse(stream, &line);
             }
         }
+    }
+}
+
+/// Why somebody is refused, in one word.
+fn refusal(notice: &Notice<'_>) -> &'static str {
+    match notice {
+        Notice::ServerFull { .. } => "server_full",
+        Notice::AddressFull { .. } => "address_full",
+        Notice::AddressHasty { .. } => "address_hasty",
+        Notice::NotLetIn => "not_let_in",
+        _ => "other",
     }
 }
 

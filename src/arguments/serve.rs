@@ -33,6 +33,8 @@ pub(crate) struct Serve {
     pub(crate) connections_max: Option<usize>,
     pub(crate) door: DoorAsked,
     pub(crate) log: LogAsked,
+    #[cfg(feature = "metrics")]
+    pub(crate) metrics: Option<Address>,
 }
 
 /// How the log shall be.
@@ -161,6 +163,10 @@ pub(super) struct ServeWords {
     /// What the log has: this and what is graver
     #[arg(long, default_value = "info", env = "UNISONO_LOG_LEVEL", hide_env = true)]
     log_level: LevelWord,
+    /// Show numbers to Prometheus, at `http://ADDR/metrics`, best on loopback [default: none]
+    #[cfg(feature = "metrics")]
+    #[arg(long, value_name = "ADDR", env = "UNISONO_METRICS", hide_env = true)]
+    metrics: Option<Address>,
     #[command(flatten)]
     pub(super) about: AboutWords,
 }
@@ -303,6 +309,8 @@ pub(super) fn meaning(words: ServeWords) -> Result<Serve, Fault> {
         limits,
         connections_max: words.max_connections,
         log: log_asked(words.log_format, words.log_level),
+        #[cfg(feature = "metrics")]
+        metrics: words.metrics,
         door: DoorAsked { allow: listed(words.allow), deny: listed(words.deny), motd: words.motd },
     })
 }

@@ -338,10 +338,10 @@ async fn turn_takes_lines_up_to_its_most_and_others_come_between() {
 async fn it_is_called_by_its_address_and_then_by_its_name() {
     let room = room();
     let mut drive = entered(&room, WHO);
-    assert_eq!(drive.who(), WHO);
+    assert_eq!(drive.member().who(), WHO);
     send(&mut drive, b"/name bob\n");
     assert!(poll(&mut drive).is_pending());
-    assert_eq!(drive.who(), "bob");
+    assert_eq!(drive.member().who(), "bob");
 }
 
 // Floods.

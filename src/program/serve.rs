@@ -12,6 +12,13 @@ use tokio::{runtime, sync::oneshot};
 use unisono::tls::Certificates;
 use unisono::{Door, Limits, Room, limits::GREETINGS_MAX, server};
 
+#[cfg(feature = "metrics")]
+use {
+    super::metrics::{self, Delay, Metrics},
+    crate::arguments::Address,
+    tokio::{net::TcpListener, task::JoinSet},
+};
+
 use super::{
     door, listeners,
     reload::Reloads,
@@ -91,6 +98,12 @@ async fn serve(serve: Serve, settings: Settings, log: Control) -> anyhow::Result
         // An error means that `stop` was dropped, which is an end as well.
         let _ = stopped.await;
     };
+    // It ends with this function.
+    #[cfg(feature = "metrics")]
+    let _watched = match &serve.metrics {
+        Some(address) => Some(watch(address, &room, &log).await?),
+        None => None,
+    };
     let mut reloads = reloads(&room, log, settings);
     #[cfg(feature = "tls")]
     if let Some(certificates) = certificates {
@@ -118,6 +131,24 @@ async fn serve(serve: Serve, settings: Settings, log: Control) -> anyhow::Result
             Ok(ExitCode::from(second.exit_code))
         }
     }
+}
+
+/// Shows the room in numbers at `address`, until what is returned is dropped.
+#[cfg(feature = "metrics")]
+async fn watch(address: &Address, room: &Room, log: &Control) -> anyhow::Result<JoinSet<()>> {
+    let bound = TcpListener::bind((&*address.host, address.port)).await;
+    let listener = bound.with_context(|| format!("cannot show metrics on {address}"))?;
+    let local = listener.local_addr().context("cannot show metrics")?;
+    tracing::info!("metrics at http://{local}/metrics");
+    if !local.ip().is_loopback() {
+        tracing::warn!("whoever reaches {local} sees the metrics");
+    }
+    let delay = Delay::default();
+    let metrics = Metrics::new(room.clone(), log.clone(), &delay);
+    let mut watched = JoinSet::new();
+    watched.spawn(metrics::http::serve(listener, address.host.clone(), metrics));
+    watched.spawn(metrics::follow_lines(room.clone(), delay));
+    Ok(watched)
 }
 
 /// What SIGHUP makes anew.

@@ -6,7 +6,7 @@
 //!
 //! The modules follow the laws: `parity` the seed's wire, `wire` greetings and listeners, `order` laws 1, 2, 5 and 8,
 //! `patience` law 6, `endings` laws 3, 4 and 9, `lines` the length limit and cleaning, `commands`, `bounds` laws 7 and the
-//! limits of connections, `crowd` who comes and goes, `door` who is let in, `strangers` who speaks something else, `shutdown`, `options`, `config` and `journal` the life of the process, `connect` the client.
+//! limits of connections, `crowd` who comes and goes, `door` who is let in, `strangers` who speaks something else, `shutdown`, `options`, `config` and `journal` the life of the process, `metrics` its numbers, `connect` the client.
 
 #![cfg(target_os = "linux")]
 
@@ -20,6 +20,8 @@ mod door;
 mod endings;
 mod journal;
 mod lines;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod options;
 mod order;
 mod parity;

@@ -1,0 +1,148 @@
+//! The server in numbers: they are those of what has happened, and only who may ask is answered.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::str::FromStr;
+use std::time::Instant;
+
+use crate::process::{ANY_PORT, DEADLINE, Server};
+
+fn watched() -> (Server, SocketAddr) {
+    let server = Server::start(&["--metrics", ANY_PORT, "--max-connections", "3"]);
+    server.wait_for_log("/metrics");
+    let log = server.stderr();
+    let (_, after) = log.split_once("metrics at http://").expect("it was just there");
+    let (addr, _) = after.split_once("/metrics").expect("it was just there");
+    (server, addr.parse().expect("an address"))
+}
+
+fn ask(addr: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(addr).expect("it listens");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
+    stream.write_all(request.as_bytes()).expect("it takes this");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers and ends");
+    answer
+}
+
+fn metrics(addr: SocketAddr) -> String {
+    let answer = ask(addr, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(
+        answer.contains("\r\ncontent-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"),
+        "{answer}"
+    );
+    answer
+}
+
+fn value<T: FromStr>(metrics: &str, name: &str) -> T {
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let value = value.unwrap_or_else(|| panic!("no {name} in {metrics}"));
+    value.parse().unwrap_or_else(|_| panic!("{name} is {value:?}"))
+}
+
+#[test]
+fn metrics_count_what_happens() {
+    let (server, addr) = watched();
+    let [mut anna, mut berta, carla] = server.company();
+    let mut refused = TcpStream::connect(server.addr()).expect("it listens");
+    refused.read_to_string(&mut String::new()).expect("it is told why");
+    drop(carla);
+    anna.next_line();
+    berta.next_line();
+    for text in ["one", "two", "three"] {
+        anna.say(text);
+        anna.expect_echo(text);
+        berta.expect_said(anna.who(), text);
+    }
+    // That a connection has ended is counted a little after others are told.
+    let until = Instant::now() + DEADLINE;
+    let seen = loop {
+        let seen = metrics(addr);
+        if value::<u64>(&seen, "unisono_connections") == 2 {
+            break seen;
+        }
+        assert!(Instant::now() < until, "{seen}");
+    };
+    for (name, expected) in [
+        ("unisono_members", 2),
+        ("unisono_said_lines_total", 3),
+        ("unisono_accepted_connections_total", 3),
+        ("unisono_refused_connections_total{reason=\"server_full\"}", 1),
+        ("unisono_closed_connections_total{reason=\"left\"}", 1),
+        ("unisono_parked_senders", 0),
+        ("unisono_let_gos_total", 0),
+        ("unisono_lost_log_lines_total", 0),
+        ("unisono_backlog_bytes", 0),
+    ] {
+        assert_eq!(value::<u64>(&seen, name), expected, "{name}");
+    }
+    let said_bytes: u64 = value(&seen, "unisono_said_bytes_total");
+    let delivered_bytes: u64 = value(&seen, "unisono_delivered_bytes_total");
+    assert!(delivered_bytes > said_bytes, "{delivered_bytes} bytes delivered, of {said_bytes}");
+}
+
+#[test]
+fn delay_is_sampled_while_somebody_talks() {
+    let (server, addr) = watched();
+    let [mut anna, mut berta] = server.company();
+    let until = Instant::now() + DEADLINE;
+    let mut said = 0;
+    let seen = loop {
+        for _ in 0..100 {
+            said += 1;
+            anna.say(&said.to_string());
+            anna.expect_echo(&said.to_string());
+            berta.expect_said(anna.who(), &said.to_string());
+        }
+        let seen = metrics(addr);
+        if value::<u64>(&seen, "unisono_delivery_delay_seconds_count") >= 2 {
+            break seen;
+        }
+        assert!(Instant::now() < until, "{seen}");
+    };
+    let sum: f64 = value(&seen, "unisono_delivery_delay_seconds_sum");
+    assert!(sum > 0.0 && sum < DEADLINE.as_secs_f64(), "{seen}");
+}
+
+#[test]
+fn only_who_names_this_host_is_answered_and_only_about_metrics() {
+    let (server, addr) = watched();
+    for (request, expected) in [
+        (format!("GET /metrics HTTP/1.1\r\nHost: {addr}\r\n\r\n"), "200"),
+        ("GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n".into(), "421"),
+        ("GET /metrics HTTP/1.0\r\n\r\n".into(), "421"),
+        ("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".into(), "404"),
+        ("GET /metrics/.. HTTP/1.1\r\nHost: localhost\r\n\r\n".into(), "404"),
+        ("POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi".into(), "405"),
+        ("\u{1}\r\n\r\n".into(), "400"),
+    ] {
+        let answer = ask(addr, &request);
+        let status = answer.split(' ').nth(1).unwrap_or_default();
+        assert_eq!(status, expected, "{request:?}: {answer:?}");
+        assert_eq!(answer.contains("unisono_members"), expected == "200", "{request:?}");
+    }
+    server.join();
+}
+
+#[test]
+fn many_who_ask_and_say_nothing_hold_up_neither_the_room_nor_one_who_asks_after_them() {
+    let (server, addr) = watched();
+    let silent: Vec<TcpStream> = (0..50).map(|_| TcpStream::connect(addr).expect("it listens")).collect();
+    let mut anna = server.join();
+    anna.say("hello");
+    anna.expect_echo("hello");
+    drop(silent);
+    metrics(addr);
+}
+
+#[test]
+fn metrics_where_nobody_can_listen_are_named_and_exit_1() {
+    let server = Server::start(&[]);
+    let addr = server.addr().to_string();
+    let mut command = crate::process::unisono();
+    command.args(["serve", "--listen", ANY_PORT, "--metrics", &addr]);
+    let (status, _, stderr) = crate::process::run(command, b"");
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains(&format!("cannot show metrics on {addr}")), "{stderr}");
+}
