@@ -536,11 +536,13 @@ impl World {
                     place(self.queue.iter().position(|queued| *queued == who)),
                     usize::from(peer.sleeps),
                     usize::from(peer.was_let_go),
-                    peer.arrival as usize,
-                    peer.standing as usize,
                     usize::from(peer.is_removed),
                 ];
                 record.extend(wants);
+                // Where everyone is told of by name, nothing comes of these.
+                if self.limits.announcements.is_some() {
+                    record.extend([peer.arrival as usize, peer.standing as usize]);
+                }
                 if let Some(reader) = &peer.reader {
                     let end = peer.end.map(|end| end - tail);
                     record.extend([reader.cursor - tail, place(end), reader.is as usize]);
