@@ -14,15 +14,16 @@ use std::time::Duration;
 
 use unisono::Limits;
 
-use self::merge::{Part, Source, wide};
-use self::story::{Of, Story};
+use self::merge::{Manner, Part, Source, wide};
+use self::story::{Of, Story, Telling};
 use self::view::{Life, View};
 use self::wire::Kind;
-use crate::history::{Client, History};
+use crate::history::{Client, History, Sample};
 
 mod merge;
 mod numbers;
 mod story;
+mod sums;
 mod view;
 mod wire;
 
@@ -86,6 +87,14 @@ impl fmt::Display for Law {
 /// - `one-departure-last`: a member departs once, after all that it says.
 /// - `strangers-are-told-to-nobody`: who never connected or was not let in is never told of.
 /// - `no-departures-at-the-end`: when the server ends, streams end and no departures are told.
+/// - `told-by-name-before-first-line`: whose arrival was counted is told of by name before it is heard of.
+/// - `speakers-depart-by-name`: the departure of who was heard of is told by name.
+/// - `the-counted-go-uncalled`: the departure of one of whom only a number was told is counted, too.
+/// - `sums-balance`: no more are counted than came and went, no count is of nobody, and at the quiet end who came is who went
+///   and who is there.
+/// - `budget-is-kept`: no more strangers who are silent are told of by name than the budget of announcements allows, and no
+///   more counts than one a period.
+/// - `numbers-only-within-a-budget`: without such a budget nobody is counted.
 /// - `one-name-one-member`: nobody takes a name that another member has.
 /// - `all-is-said-before-the-end`: after a clean end of input or `/quit`, all lines before it are said before the departure.
 /// - `end-is-the-departure`: a stream that ends cleanly ends at its own departure: everything before it, nothing after.
@@ -124,6 +133,12 @@ pub const INVARIANTS: &[(&str, Law)] = &[
     ("one-departure-last", Law::Brackets),
     ("strangers-are-told-to-nobody", Law::Brackets),
     ("no-departures-at-the-end", Law::Brackets),
+    ("told-by-name-before-first-line", Law::Brackets),
+    ("speakers-depart-by-name", Law::Brackets),
+    ("the-counted-go-uncalled", Law::Brackets),
+    ("sums-balance", Law::Brackets),
+    ("budget-is-kept", Law::Brackets),
+    ("numbers-only-within-a-budget", Law::Brackets),
     ("one-name-one-member", Law::Brackets),
     ("all-is-said-before-the-end", Law::EchoIsReceipt),
     ("end-is-the-departure", Law::EchoIsReceipt),
@@ -201,6 +216,11 @@ fn is_short_of_memory(history: &History) -> bool {
     limits.partial_bytes_total < clients.saturating_mul(limits.line_stored_bytes_max().saturating_add(READ_BYTES))
 }
 
+/// Arrivals and departures of strangers may be counted instead of told by name.
+fn may_count(history: &History) -> bool {
+    history.rules.limits.announcements.is_some() && !history.rules.wire.plain
+}
+
 /// One place of the order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -238,6 +258,18 @@ pub enum What {
         /// The name from here on.
         new: String,
     },
+    /// So many came and so many went, and nobody was told who.
+    Counted {
+        /// How many came.
+        joined: i64,
+        /// How many went.
+        left: i64,
+    },
+    /// Somebody is about to be heard of, who came in silence before; and whether it was one of a count that was told.
+    Introduced {
+        /// Else it is told as an arrival.
+        was_counted: bool,
+    },
     /// Nobody saw this line: all that were there missed it.
     Unseen,
 }
@@ -262,6 +294,9 @@ const QUIET: Duration = Duration::from_secs(30);
 
 /// What anything may take that needs no waiting, on the slowest of links.
 const SLACK: Duration = Duration::from_secs(5);
+
+/// How long a budget of announcements lasts, and what is counted waits.
+const PERIOD: Duration = Duration::from_secs(1);
 
 /// By when keepalive finds a vanished peer that has everything.
 const KEEPALIVE: Duration = Duration::from_secs(90);
@@ -292,7 +327,7 @@ pub fn judge_with(history: &History, facts: &Facts) -> Result<Order, Vec<Violati
     let is_short_of_memory = is_short_of_memory(history);
     let views = View::all(history, &lives, is_short_of_memory, &mut wrong);
     for view in &views {
-        view.check_own(history.rules.wire.lang, &mut wrong);
+        view.check_own(history.rules.wire.lang, may_count(history), &mut wrong);
     }
     let mut order = Order::default();
     for (number, life) in lives.iter().enumerate() {
@@ -335,7 +370,11 @@ impl Case<'_> {
     fn judge(&self, order: &mut Order, wrong: &mut Vec<Violation>) {
         let lang = self.history.rules.wire.lang;
         let before = wrong.len();
-        let mut parts = merge::rebuild(self.views, &self.members, lang, wrong);
+        let (may_count, here) = (may_count(self.history), self.here());
+        let end = self.history.healed.as_ref().map_or(Duration::MAX, |healed| healed.end);
+        let names_nobody = may_count && self.history.rules.limits.announcements == Some(0);
+        let manner = Manner { lang, may_count, names_nobody, here: &here, quiet: [end, end.saturating_sub(SLACK)] };
+        let mut parts = merge::rebuild(self.views, &self.members, &manner, wrong);
         if parts.iter().any(|part| part.is_disputed) {
             self.look_closer(before, wrong);
             return;
@@ -345,11 +384,12 @@ impl Case<'_> {
         for mut part in parts {
             let clean: BTreeSet<usize> =
                 part.begins.keys().copied().filter(|&view| self.is_clean(view, &part)).collect();
-            part.take_leave(self.views, &clean, lang, wrong);
+            part.take_leave(self.views, &clean, &manner, wrong);
             let is_in_time = |view: &usize| self.views[*view].left().is_some() && !self.views[*view].is_late;
             let all_said = clean.iter().copied().filter(is_in_time).collect();
             let steps = story::steps_of_part(self.views, &part);
-            let story = story::tell(self.views, &self.members, &steps, Of::Order, &all_said, lang, wrong);
+            let telling = Telling { lang, may_count, part: Some(&part).filter(|_| may_count) };
+            let story = story::tell(self.views, &self.members, &steps, Of::Order, &all_said, telling, wrong);
             told.push(Told { part, story });
         }
         for told in &told {
@@ -357,6 +397,11 @@ impl Case<'_> {
             self.check_let_go(told, wrong);
             self.check_awake(told, wrong);
             self.check_resets(told, wrong);
+            if let Some(most) = self.history.rules.limits.announcements.filter(|_| may_count) {
+                sums::check_counts(self, told, wrong);
+                sums::check_balance(self, told, &here, wrong);
+                sums::check_budget(self, told, most, wrong);
+            }
         }
         self.check_causes(&told, wrong);
         self.check_quiet(&told, wrong);
@@ -367,11 +412,11 @@ impl Case<'_> {
 
     /// Two views contradict each other. Perhaps one of them is wrong by itself: then that is what to say.
     fn look_closer(&self, before: usize, wrong: &mut Vec<Violation>) {
-        let lang = self.history.rules.wire.lang;
+        let telling = Telling { lang: self.history.rules.wire.lang, may_count: may_count(self.history), part: None };
         let mut closer = Vec::new();
         for &member in &self.members {
             let steps = story::steps_of_view(&self.views[member], member);
-            story::tell(self.views, &self.members, &steps, Of::View(member), &BTreeSet::new(), lang, &mut closer);
+            story::tell(self.views, &self.members, &steps, Of::View(member), &BTreeSet::new(), telling, &mut closer);
         }
         if !closer.is_empty() {
             wrong.truncate(before);
@@ -408,17 +453,50 @@ impl Case<'_> {
                 wrong.push(blame.because("it received lines from behind its departure".to_owned()));
             }
             let Some(stopping) = self.life.stopping else { continue };
-            let had_cause = view.is_late
-                || [view.left(), view.gone()].into_iter().flatten().any(|cause| cause <= stopping)
-                || self.is_short_of_memory;
-            let active = view.reads.last().copied().max(view.input.acts.last().map(|act| act.at)).unwrap_or_default();
-            let may_be_lost = at.saturating_sub(active) >= self.history.rules.limits.stall.min(KEEPALIVE) / 2
-                || view.may_have_stalled(self.history, |_| None);
-            if matches!(source, Source::Line(..)) && at >= stopping && !had_cause && !may_be_lost {
+            if matches!(source, Source::Line(..)) && at >= stopping && !self.may_have_gone(view, stopping, at) {
                 let blame = Violation::of("no-departures-at-the-end", &[view.client]).line(line).at(at);
                 wrong.push(blame.because("the server was ending, and nothing else had happened to it".to_owned()));
             }
         }
+    }
+
+    /// It had a cause to go before the server was asked to end, or may have been lost by this time.
+    fn may_have_gone(&self, view: &View, stopping: Duration, at: Duration) -> bool {
+        let had_cause = view.is_late
+            || [view.left(), view.gone()].into_iter().flatten().any(|cause| cause <= stopping)
+            || self.is_short_of_memory;
+        let active = view.reads.last().copied().max(view.input.acts.last().map(|act| act.at)).unwrap_or_default();
+        had_cause
+            || at.saturating_sub(active) >= self.history.rules.limits.stall.min(KEEPALIVE) / 2
+            || view.may_have_stalled(self.history, |_| None)
+    }
+
+    /// Those of the core who are there at the quiet end.
+    fn here(&self) -> Vec<usize> {
+        let Some(healed) = &self.history.healed else { return Vec::new() };
+        let (end, settled) = (healed.end, healed.end.saturating_sub(SLACK));
+        let is_here = |view: &View| {
+            let is_gone = view.gone().is_some_and(|gone| gone <= end) || view.left().is_some_and(|left| left <= end);
+            let has_come = view.is_welcomed && view.connected <= settled;
+            healed.core.contains(&view.client) && has_come && !is_gone
+        };
+        if self.life.over().is_some_and(|over| over <= end) {
+            return Vec::new();
+        }
+        self.members.iter().copied().filter(|&number| is_here(&self.views[number])).collect()
+    }
+
+    /// The room's numbers at the quiet end, if they are this life's.
+    fn quiet_sample(&self) -> Option<&Sample> {
+        let end = self.history.healed.as_ref()?.end;
+        let is_mine =
+            |sample: &&Sample| self.life.over().is_none_or(|over| over > sample.at) && self.life.started <= end;
+        self.history.samples.iter().find(|sample| sample.at >= end).filter(is_mine)
+    }
+
+    /// At the quiet end somebody may still hold up the room, and then what was counted is not told.
+    fn may_be_full(&self) -> bool {
+        self.quiet_sample().is_some_and(|sample| 2 * sample.held_bytes >= self.history.rules.limits.backlog_bytes)
     }
 
     /// A reader in the way was at least nearly a backlog behind.
@@ -453,12 +531,27 @@ impl Case<'_> {
         }
     }
 
+    fn is_awake(&self, number: usize) -> bool {
+        self.facts.awake.contains(&self.views[number].client)
+    }
+
     /// Who is awake has every line when the first has it.
     fn check_awake(&self, told: &Told, wrong: &mut Vec<Violation>) {
         for (&number, begin) in &told.part.begins {
             let view = &self.views[number];
-            if !self.facts.awake.contains(&view.client) {
+            if !self.is_awake(number) {
                 continue;
+            }
+            // What was said when it had been welcomed it should have seen.
+            let before = told.part.slot(begin - 1).filter(|slot| slot.seen_by > 0 && may_count(self.history));
+            if let (Some(slot), Some(welcomed)) = (before, view.reads.get(1))
+                && self.is_awake(slot.first_by)
+                && slot.first > *welcomed + AT_ONCE
+            {
+                let line = Part::line(self.views, slot.source).unwrap_or_default();
+                let blame = Violation::of("entering-is-atomic", &[view.client]).line(line).at(slot.first);
+                wrong
+                    .push(blame.because("this was said when it had entered, and its view begins behind it".to_owned()));
             }
             let first = |line: &view::Line| told.part.slot(begin + line.place).map_or(line.at, |slot| slot.first);
             let late = view.lines.iter().find(|line| line.at.saturating_sub(first(line)) > AT_ONCE);
@@ -606,7 +699,8 @@ impl Case<'_> {
             }
         }
         // Who shares nothing with the others must at least have seen the arrivals of those who came later.
-        let may_have_missed = here.iter().any(|&number| !self.views[number].runs.is_empty());
+        let may_have_missed = here.iter().any(|&number| !self.views[number].runs.is_empty())
+            || may_count(self.history) && self.may_be_full();
         if !may_have_missed && (apart.len() > 1 || (seen < here.len() && here.len() > 1)) {
             let is_placed = |number: &usize| told.iter().any(|told| told.part.begins.contains_key(number));
             let lonely = here.iter().copied().filter(|number| !is_placed(number)).chain(apart.iter().skip(1).copied());
@@ -647,7 +741,7 @@ impl Case<'_> {
         let present = told.story.present.iter().map(|(number, excuses)| (*number, *excuses));
         for (number, excuses) in present.chain(unheard.map(|(number, _)| (*number, 0))) {
             let view = &self.views[number];
-            if excuses > 0 {
+            if excuses > 0 || self.may_be_counted_out(told, number) {
                 continue;
             }
             let vanished = [view.reset, view.received_error].into_iter().flatten().min();
@@ -655,7 +749,9 @@ impl Case<'_> {
             let bound = if is_told_at_once { SLACK } else { found_out_within(&self.history.rules.limits) };
             let vanished = vanished.and_then(|at| at.checked_add(bound));
             if [view.received_end, vanished].into_iter().flatten().any(|by| by <= settled) {
-                let blame = Violation::of("the-gone-have-departed", &[view.client]).at(end);
+                let was_counted = told.story.counts.iter().any(|(_, _, left)| *left > 0);
+                let invariant = if was_counted { "speakers-depart-by-name" } else { "the-gone-have-departed" };
+                let blame = Violation::of(invariant, &[view.client]).at(end);
                 wrong.push(blame.because("its connection is over, and nobody was told that it left".to_owned()));
             } else if let Some(by) = self.stalled_by(told, number)
                 && by <= settled
@@ -664,6 +760,16 @@ impl Case<'_> {
                 wrong.push(blame.because("it took nothing for the stall limit, and is still there".to_owned()));
             }
         }
+    }
+
+    /// It was never heard of, so its departure may be one of a number that was told; or is to be told, when there is room.
+    fn may_be_counted_out(&self, told: &Told, number: usize) -> bool {
+        if !may_count(self.history) || told.story.heard.contains(&number) {
+            return false;
+        }
+        let end = told.part.begins.get(&number).map_or(told.part.low, |begin| begin + self.views[number].len());
+        let is_it = |&(step, _, left): &(usize, i64, i64)| left > 0 && told.place(step) >= end;
+        told.story.counts.iter().any(is_it) || self.may_be_full()
     }
 
     /// When the server must have closed this member, as it has not read since long before and much more than buffers hold
@@ -700,11 +806,16 @@ impl Case<'_> {
             let slot = &told.part.slots[step];
             let line = Part::line(self.views, slot.source);
             let what = match (slot.source, line.map(|line| wire::kind(line, lang))) {
+                (_, Some(Kind::Arrival { .. })) if told.story.introduced.contains(&step) => {
+                    What::Introduced { was_counted: false }
+                }
                 (Source::Arrival(_), _) | (_, Some(Kind::Arrival { .. })) => What::Arrival,
                 (Source::Departure(_), _) => What::Departure { who: String::new() },
                 (_, Some(Kind::Departure { who })) => What::Departure { who: who.to_owned() },
                 (_, Some(Kind::Said { who, text })) => What::Said { who: who.to_owned(), text: text.to_vec() },
                 (_, Some(Kind::Renamed { new, .. })) => What::Renamed { new: new.to_owned() },
+                (_, Some(Kind::Counted { joined, left })) => What::Counted { joined, left },
+                (_, Some(Kind::Here { .. })) => What::Introduced { was_counted: true },
                 (_, Some(Kind::Strange) | None) => {
                     order.entries.push(unseen.clone());
                     continue;
@@ -725,7 +836,7 @@ impl Order {
         })
     }
 
-    /// How many of each thing there are: said, arrivals, departures, names, unseen.
+    /// How many of each thing there are: said, arrivals, departures, names, counts, introductions, unseen.
     pub fn counts(&self) -> BTreeMap<&'static str, usize> {
         let mut counts = BTreeMap::new();
         for entry in &self.entries {
@@ -734,6 +845,8 @@ impl Order {
                 What::Arrival => "arrivals",
                 What::Departure { .. } => "departures",
                 What::Renamed { .. } => "names",
+                What::Counted { .. } => "counts",
+                What::Introduced { .. } => "introductions",
                 What::Unseen => "unseen",
             };
             *counts.entry(what).or_default() += 1;

@@ -86,6 +86,10 @@ marks! {
     Crowd "crowd": "more than twenty were in the room",
     CameToEmpty "came-to-empty": "the last member left, and then somebody came",
     Flood "flood": "five connections or more came up at one instant",
+    CountedIn "counted-in": "arrivals of strangers were told as a number",
+    CountedOut "counted-out": "departures of strangers were told as a number",
+    CountedThenHeard "counted-then-heard": "somebody was heard of whose arrival had been counted, and was told of by name before",
+    HeardUncounted "heard-uncounted": "somebody was heard of before the count that would have had it was told",
     NotEntered "not-entered": "a connection had a place and was not in, or no longer",
     RefusedFull "refused-full": "a newcomer was refused, as the server was full",
     RefusedAddress "refused-address": "a newcomer was refused, as its address had its share",
@@ -544,6 +548,14 @@ impl<'a> Walk<'a> {
                     renamed = Some(client);
                 }
                 (judge::What::Departure { .. } | judge::What::Renamed { .. }, _) => {}
+                (judge::What::Counted { joined, left }, _) => {
+                    self.met.when(*joined > 0, Mark::CountedIn);
+                    self.met.when(*left > 0, Mark::CountedOut);
+                }
+                (judge::What::Introduced { was_counted }, _) => {
+                    let mark = if *was_counted { Mark::CountedThenHeard } else { Mark::HeardUncounted };
+                    self.met.add(mark, 1);
+                }
                 (judge::What::Unseen, _) => {
                     self.met.add(Mark::UnseenLine, 1);
                     spoke = [None; 2];

@@ -313,6 +313,7 @@ impl Plan {
         let mut draft = Draft::new(&random, &rules, &links, heal_ms, shape);
         draft.draw_people();
         draft.draw_crowds();
+        draft.draw_strangers();
         draft.draw_hosts();
         draft.draw_server();
         let Draft { mut acts, core, .. } = draft;
@@ -405,7 +406,7 @@ impl Rules {
             per_ip_max: *random.pick(&[usize::MAX, usize::MAX, usize::MAX, 2]),
             partial_bytes_total: *random.pick(&[1 << 24, 1 << 15, 0]),
             flood: if random.chance(1, 6) { Some(*random.pick(&[(1, 20), (4, 50), (30, 200)])) } else { None },
-            announcements: None,
+            announcements: if random.chance(1, 6) { Some(usize_of(*random.pick(&[0, 0, 1, 2, 4]))) } else { None },
         }
     }
 
@@ -705,6 +706,38 @@ impl<'a> Draft<'a> {
                 at_ms += random.below(10);
                 let what = if random.chance(1, 2) { What::End { client } } else { What::Reset { client } };
                 self.act(at_ms, what);
+            }
+        }
+    }
+
+    /// Crowds of strangers who say little, where such are counted: some are heard of at once, some later, most never.
+    fn draw_strangers(&mut self) {
+        if self.rules.announcements.is_none() {
+            return;
+        }
+        let mut random = self.random.fork("strangers");
+        for _ in 0..random.range(1..=4) {
+            let (at_ms, spread_ms) = (random.below(self.heal_ms), *random.pick(&[1, 300, 1500]));
+            for _ in 0..random.range(1..=self.shape.flood.min(12)) {
+                let host = self.draw_host(&mut random);
+                let mut at_ms = at_ms + random.below(spread_ms);
+                let client = self.connect(&mut random, at_ms, host);
+                at_ms += random.below(2500);
+                let text = match random.below(6) {
+                    0 => Some(Text::Lines { first: 0, count: 1, filling: 0 }),
+                    1 => Some(Text::Command(format!("/name bob{client}"))),
+                    2 => Some(Text::Partial { stamp: 0, filling: 3 }),
+                    _ => None,
+                };
+                if let Some(text) = text {
+                    self.act(at_ms, What::Send { client, text });
+                }
+                at_ms += random.below(1500);
+                match random.below(5) {
+                    0 => self.core.push(client),
+                    1 | 2 => self.act(at_ms, What::Reset { client }),
+                    _ => self.act(at_ms, What::End { client }),
+                }
             }
         }
     }

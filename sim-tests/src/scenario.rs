@@ -158,6 +158,15 @@ pub const SCENARIOS: &[Scenario] = &[
         draw: churn,
     },
     Scenario {
+        name: "strangers",
+        about: "crowds of whom few are told by name come and go, and some of those who are counted speak after all",
+        networks: SIMULATED,
+        seeds: 10,
+        meets: &["counted-in", "counted-out", "counted-then-heard", "heard-uncounted", "renamed", "crowd"],
+        never: &[],
+        draw: strangers,
+    },
+    Scenario {
         name: "flood",
         about: "hundreds connect at one instant to a server that takes only so many, and that runs out of files",
         networks: SIMNET,
@@ -551,6 +560,33 @@ fn churn(script: &mut Script) {
                 script.at(at_ms, if is_clean { What::End { client } } else { What::Reset { client } });
             }
             at_ms += script.random.below(300);
+        }
+    }
+}
+
+fn strangers(script: &mut Script) {
+    script.plan.rules.announcements = Some(*script.random.pick(&[0, 1, 3]));
+    script.plan.links.latency_ms = *script.random.pick(&[(0, 0), (0, 20)]);
+    let client = script.stays(0, 1);
+    script.chats(client, 20);
+    for crowd in 0..5 {
+        let from_ms = 50 + crowd * 700;
+        for number in 0..8 {
+            let host = script.host(6);
+            let comes_ms = from_ms + script.random.below(200);
+            let client = if number == 0 { script.stays(comes_ms, host) } else { script.comes(comes_ms, host) };
+            // Before the count is told that has it, or after.
+            let speaks_ms = comes_ms + *script.random.pick(&[1, 100, 1200]);
+            match script.random.below(5) {
+                0 | 1 => script.says(speaks_ms, client, 2, 10),
+                2 => script.commands(speaks_ms, client, &format!("/name bob{client}")),
+                _ => {}
+            }
+            if number > 1 {
+                let goes_ms = comes_ms + script.random.below(2500);
+                let is_clean = script.random.chance(1, 2);
+                script.at(goes_ms, if is_clean { What::End { client } } else { What::Reset { client } });
+            }
         }
     }
 }

@@ -12,10 +12,22 @@ use unisono::{Lang, Limits, Wire};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
+/// What the others know of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// Its name, and it was heard of, or there is no budget.
+    ByName,
+    /// Its name, since it came.
+    Silent,
+    /// The count with this number has it.
+    Counted(usize),
+}
+
 /// One who is in the room of a [`Tape`].
 #[derive(Clone, Debug)]
 struct Member {
     who: String,
+    known: Known,
     /// Lines on their way to it.
     due: Vec<String>,
     missed: usize,
@@ -29,6 +41,20 @@ struct Tape {
     history: History,
     now: Duration,
     members: BTreeMap<Client, Member>,
+    budget: Budget,
+}
+
+/// Names in a period, what is left of them, and what is counted.
+#[derive(Clone, Copy, Debug, Default)]
+struct Budget {
+    most: Option<usize>,
+    names_left: usize,
+    joined: usize,
+    left: usize,
+    /// How many counts were told.
+    count: usize,
+    /// When the period began.
+    began: Option<Duration>,
 }
 
 fn address(client: Client) -> String {
@@ -42,7 +68,62 @@ impl Tape {
         let server = vec![(Duration::ZERO, ServerEvent::Started)];
         let rules = Rules { limits, wire };
         let history = History { rules, records: Vec::new(), server, samples: Vec::new(), healed: None };
-        Self { history, now: Duration::ZERO, members: BTreeMap::new() }
+        Self { history, now: Duration::ZERO, members: BTreeMap::new(), budget: Budget::default() }
+    }
+
+    /// One in which so many names are told in a period.
+    fn with_budget(names: usize) -> Self {
+        let mut tape = Self::new();
+        tape.history.rules.limits.announcements = Some(names);
+        tape.budget = Budget { most: Some(names), names_left: names, ..Budget::default() };
+        tape
+    }
+
+    /// A name is told, if the budget has one.
+    fn spend(&mut self) -> bool {
+        self.budget.began.get_or_insert(self.now);
+        let is_named = self.budget.names_left > 0;
+        self.budget.names_left -= usize::from(is_named);
+        is_named
+    }
+
+    /// Ends the period, if its time has come.
+    fn turn_if_due(&mut self) {
+        if self.budget.began.is_some_and(|began| self.now >= began + Duration::from_secs(1)) {
+            self.turn();
+        }
+    }
+
+    fn turn(&mut self) {
+        let Budget { most, joined, left, count, .. } = self.budget;
+        let is_told = joined + left > 0;
+        self.budget = Budget { most, names_left: most.unwrap_or(0), ..Budget::default() };
+        self.budget.count = count + usize::from(is_told);
+        if is_told {
+            self.tell(&format!("{joined} joined, {left} left"), None);
+        }
+    }
+
+    /// A period of the budget passes.
+    fn period(&mut self) {
+        self.wait(Duration::from_secs(1));
+        self.turn();
+    }
+
+    /// It is heard of, and told of by name before.
+    fn introduce(&mut self, client: Client) {
+        self.turn_if_due();
+        let member = self.members.get_mut(&client).expect("a member");
+        let known = std::mem::replace(&mut member.known, Known::ByName);
+        let who = member.who.clone();
+        match known {
+            Known::Counted(count) if count == self.budget.count => {
+                self.budget.joined -= 1;
+                self.tell(&format!("{who} joined"), None);
+            }
+            Known::Counted(_) => self.tell(&format!("{who} is here"), None),
+            Known::Silent | Known::ByName => {}
+        }
     }
 
     fn push(&mut self, client: Client, event: Event) {
@@ -96,11 +177,23 @@ impl Tape {
     }
 
     fn connect(&mut self, client: Client) {
+        self.turn_if_due();
         self.push(client, Event::Connected { address: address(client) });
-        self.tell(&format!("{} joined", address(client)), None);
+        let known = if self.budget.most.is_none() {
+            Known::ByName
+        } else if self.spend() {
+            Known::Silent
+        } else {
+            Known::Counted(self.budget.count)
+        };
+        if matches!(known, Known::Counted(_)) {
+            self.budget.joined += 1;
+        } else {
+            self.tell(&format!("{} joined", address(client)), None);
+        }
         let who = address(client);
         self.told(client, &format!("Welcome {who}"));
-        let member = Member { who, due: Vec::new(), missed: 0, is_reading: true, has_left: false };
+        let member = Member { who, known, due: Vec::new(), missed: 0, is_reading: true, has_left: false };
         self.members.insert(client, member);
     }
 
@@ -114,17 +207,32 @@ impl Tape {
     }
 
     fn said(&mut self, client: Client, text: &str) {
+        self.introduce(client);
         self.tell(&format!("{}: {text}", self.members[&client].who), None);
     }
 
     fn rename(&mut self, client: Client, new: &str) {
         self.send(client, format!("/name {new}\r\n").as_bytes());
+        self.introduce(client);
         let who = std::mem::replace(&mut self.members.get_mut(&client).expect("a member").who, new.to_owned());
         self.tell(&format!("{who} is now {new}"), None);
     }
 
     fn depart(&mut self, client: Client) {
-        let who = self.members[&client].who.clone();
+        self.turn_if_due();
+        let Member { who, known, .. } = self.members[&client].clone();
+        let is_named = match known {
+            Known::ByName => true,
+            Known::Silent => self.spend(),
+            Known::Counted(_) => {
+                self.budget.began.get_or_insert(self.now);
+                false
+            }
+        };
+        if !is_named {
+            self.budget.left += 1;
+            return self.deliver();
+        }
         self.tell(&format!("{who} left"), Some(client));
     }
 
@@ -134,11 +242,13 @@ impl Tape {
     }
 
     fn leave(&mut self, client: Client) {
+        self.turn_if_due();
         self.members.get_mut(&client).expect("a member").has_left = true;
         self.depart(client);
     }
 
     fn reset(&mut self, client: Client) {
+        self.turn_if_due();
         self.push(client, Event::Reset);
         self.depart(client);
         self.members.remove(&client);
@@ -180,7 +290,9 @@ impl Tape {
 
     /// The quiet end, with everyone who is here in the core.
     fn heal(&mut self) {
+        self.wait(MILLISECOND);
         let at = self.now;
+        self.period();
         self.wait(Duration::from_secs(200));
         let core = self.members.keys().copied().collect();
         self.history.healed = Some(Healed { at, end: self.now, core });
@@ -369,6 +481,10 @@ fn order_cases() -> Vec<(&'static str, Vec<Doctored>)> {
                 plainly(instead(good(), 3, "Welcome 10.0.0.3:5000", &["Welcome 10.0.0.3:5000", "carol: #2.0"])),
                 plainly(without(good(), 3, "10.0.0.0:5000: #0.1")),
                 plainly(without(good(), 1, "10.0.0.2:5000 joined")),
+                // Nobody saw these enter, but when is known.
+                watched(without(crowd().done(), 1, "10.0.0.2:5000 joined")),
+                watched(without(crowd().done(), 2, "10.0.0.2:5000 joined")),
+                watched(without(crowd().done(), 9, "anna: #0.1")),
             ],
         ),
         (
@@ -852,6 +968,193 @@ fn gone_cases() -> Vec<(&'static str, Vec<Doctored>)> {
     ]
 }
 
+/// Names in a period of this: one. #0 to #2 stay, and all kinds of strangers come and go.
+fn crowd() -> Tape {
+    let mut tape = Tape::with_budget(1);
+    tape.connect(0);
+    tape.say(0, "anybody?");
+    tape.connect(1);
+    tape.connect(2);
+    tape.wait(20 * MILLISECOND);
+    tape.say(2, "#2.0");
+    tape.period();
+    tape.connect(3);
+    tape.say(1, "#1.0");
+    tape.connect(4);
+    tape.end(4);
+    tape.connect(5);
+    tape.say(0, "#0.0");
+    tape.reset(5);
+    tape.rename(0, "anna");
+    tape.end(3);
+    tape.period();
+    tape.connect(6);
+    tape.say(1, "#1.1");
+    tape.end(6);
+    tape.period();
+    tape.connect(7);
+    tape.say(7, "#7.0");
+    tape.connect(8);
+    tape.rename(8, "hugo");
+    tape.end(7);
+    tape.connect(9);
+    tape.wait(20 * MILLISECOND);
+    tape.say(0, "#0.1");
+    tape
+}
+
+/// Everyone reads all the time.
+fn awake() -> Facts {
+    Facts { awake: (0..20).collect(), ..Facts::default() }
+}
+
+fn watched(history: History) -> Doctored {
+    (history, awake())
+}
+
+/// This member leaves in another way than it is known to the others.
+fn leaves_as(client: Client, known: Known, is_clean: bool) -> Doctored {
+    let mut tape = crowd();
+    tape.period();
+    tape.budget.names_left = 0;
+    tape.members.get_mut(&client).expect("in").known = known;
+    if is_clean {
+        tape.end(client);
+    } else {
+        tape.reset(client);
+    }
+    watched(tape.done())
+}
+
+fn crowd_cases() -> Vec<(&'static str, Vec<Doctored>)> {
+    let crowd = || crowd().done();
+    let (one, two, late) = ("10.0.0.1:5000 is here", "10.0.0.2:5000 joined", "10.0.0.8:5000 joined");
+    vec![
+        (
+            "told-by-name-before-first-line",
+            vec![
+                plainly(instead_for_all(crowd(), one, &[])),
+                plainly(instead_for_all(crowd(), two, &[])),
+                plainly(instead_for_all(crowd(), late, &[])),
+                plainly(swapped(crowd(), &[0, 1, 2, 3], one, "10.0.0.1:5000: #1.0")),
+                plainly(swapped(crowd(), &[0, 1, 2], late, "10.0.0.8:5000 is now hugo")),
+                plainly(instead_for_all(
+                    instead_for_all(crowd(), "10.0.0.1:5000: #1.1", &[]),
+                    one,
+                    &["10.0.0.1:5000: #1.1", one],
+                )),
+            ],
+        ),
+        (
+            "speakers-depart-by-name",
+            vec![
+                leaves_as(1, Known::Silent, true),
+                leaves_as(8, Known::Counted(0), true),
+                leaves_as(2, Known::Counted(7), false),
+                leaves_as(0, Known::Counted(1), false),
+                watched(instead_for_all(crowd(), "10.0.0.7:5000 left", &["0 joined, 1 left"])),
+            ],
+        ),
+        (
+            "the-counted-go-uncalled",
+            vec![
+                leaves_as(9, Known::ByName, true),
+                leaves_as(9, Known::ByName, false),
+                plainly({
+                    let mut tape = Tape::with_budget(0);
+                    (0..3).for_each(|client| tape.connect(client));
+                    tape.members.get_mut(&1).expect("in").known = Known::ByName;
+                    tape.say(0, "#0.0");
+                    tape.reset(1);
+                    tape.done()
+                }),
+            ],
+        ),
+        (
+            "sums-balance",
+            vec![
+                plainly(instead_for_all(crowd(), "1 joined, 0 left", &["2 joined, 0 left"])),
+                plainly(instead_for_all(crowd(), "1 joined, 0 left", &["0 joined, 1 left"])),
+                plainly(instead_for_all(crowd(), "1 joined, 0 left", &[])),
+                plainly(instead_for_all(crowd(), "0 joined, 1 left", &["0 joined, 1 left", "0 joined, 0 left"])),
+                plainly(instead_for_all(crowd(), "2 joined, 3 left", &["9 joined, 3 left"])),
+                plainly(instead_for_all(crowd(), "2 joined, 3 left", &["2 joined, 9 left"])),
+                plainly(instead_for_all(crowd(), one, &["10.0.0.1:5000 joined"])),
+                plainly(instead_for_all(crowd(), two, &["10.0.0.2:5000 is here"])),
+                plainly(instead_for_all(crowd(), late, &["10.0.0.8:5000 is here"])),
+                watched(instead_for_all(crowd(), "2 joined, 3 left", &["2 joined, 2 left"])),
+                watched(instead_for_all(crowd(), "2 joined, 3 left", &["1 joined, 3 left"])),
+                watched(instead_for_all(crowd(), "0 joined, 1 left", &[])),
+                watched({
+                    let mut tape = Tape::with_budget(2);
+                    (0..3).for_each(|client| tape.connect(client));
+                    tape.end(1);
+                    tape.budget.left -= 1;
+                    tape.done()
+                }),
+            ],
+        ),
+    ]
+}
+
+fn budget_cases() -> Vec<(&'static str, Vec<Doctored>)> {
+    // More names than there may be.
+    let many = |most: usize, told: usize, leave: usize| {
+        let mut tape = Tape::with_budget(told);
+        tape.history.rules.limits.announcements = Some(most);
+        (0..4).for_each(|client| tape.connect(client));
+        tape.period();
+        (4..4 + leave).for_each(|client| tape.connect(client));
+        (4..4 + leave).for_each(|client| tape.end(client));
+        watched(tape.done())
+    };
+    vec![
+        (
+            "budget-is-kept",
+            vec![
+                many(1, 4, 0),
+                many(0, 2, 0),
+                many(2, 6, 4),
+                watched({
+                    let mut tape = Tape::with_budget(1);
+                    (0..3).for_each(|client| tape.connect(client));
+                    tape.turn();
+                    tape.connect(3);
+                    tape.connect(4);
+                    tape.turn();
+                    tape.done()
+                }),
+            ],
+        ),
+        (
+            "numbers-only-within-a-budget",
+            vec![
+                plainly({
+                    let mut history = crowd().done();
+                    history.rules.limits.announcements = None;
+                    history
+                }),
+                plainly({
+                    let mut tape = Tape::with_budget(0);
+                    (0..3).for_each(|client| tape.connect(client));
+                    tape.history.rules.wire.plain = true;
+                    tape.done()
+                }),
+                plainly({
+                    let mut tape = company();
+                    tape.tell("1 joined, 1 left", None);
+                    tape.done()
+                }),
+                plainly({
+                    let mut tape = company();
+                    tape.tell("10.0.0.1:5000 is here", None);
+                    tape.done()
+                }),
+            ],
+        ),
+    ]
+}
+
 fn tally_cases() -> Vec<(&'static str, Vec<Doctored>)> {
     let count = |members: usize, seats: usize| {
         plainly(resampled(good(), |sample| {
@@ -883,7 +1186,7 @@ fn tally_cases() -> Vec<(&'static str, Vec<Doctored>)> {
 
 fn all_cases() -> Vec<(&'static str, Vec<Doctored>)> {
     let laws = [order_cases(), truth_cases(), bracket_cases(), end_cases(), number_cases()];
-    [laws.concat(), quiet_cases(), gone_cases(), tally_cases()].concat()
+    [laws.concat(), quiet_cases(), gone_cases(), tally_cases(), crowd_cases(), budget_cases()].concat()
 }
 
 #[test]
@@ -1087,15 +1390,16 @@ impl Chance {
 const LET_GO: usize = 5;
 
 /// Anything may happen, but some of it.
-fn random_tape(seed: u64, steps: usize, but: &[usize]) -> Tape {
+fn random_tape(seed: u64, steps: usize, but: &[usize], announcements: Option<usize>) -> Tape {
     let mut chance = Chance(seed);
-    let mut tape = Tape::new();
+    let mut tape = announcements.map_or_else(Tape::new, Tape::with_budget);
+    let churns = announcements.is_some();
     let mut next = 0;
     for step in 0..steps {
         let here: Vec<Client> =
             tape.members.iter().filter(|(_, member)| !member.has_left).map(|(client, _)| *client).collect();
         let what = Some(chance.below(40)).filter(|what| !but.contains(what)).unwrap_or(40);
-        if here.is_empty() || (what == 0 && next < 200) {
+        if here.is_empty() || (what == 0 || churns && (12..16).contains(&what)) && next < 200 {
             tape.connect(next);
             next += 1;
             continue;
@@ -1103,6 +1407,9 @@ fn random_tape(seed: u64, steps: usize, but: &[usize]) -> Tape {
         let client = here[chance.below(here.len())];
         match what {
             1 => tape.rename(client, &format!("name{step}")),
+            16 if churns => tape.wait(Duration::from_millis(chance.below(900) as u64)),
+            17..20 if churns && here.len() > 2 => tape.end(client),
+            20..22 if churns && here.len() > 2 => tape.reset(client),
             2 if here.len() > 2 => tape.end(client),
             3 if here.len() > 2 => tape.reset(client),
             4 => tape.pause(client),
@@ -1129,8 +1436,105 @@ fn random_tape(seed: u64, steps: usize, but: &[usize]) -> Tape {
 #[test]
 fn random_good_histories_are_accepted() {
     for seed in 0..300 {
-        assert_good(&random_tape(seed, 200, &[]).done(), &Facts::default());
+        assert_good(&random_tape(seed, 200, &[], None).done(), &Facts::default());
     }
+}
+
+/// How many names a period of the crowd of this seed has.
+fn names_of(seed: u64) -> usize {
+    usize::try_from(seed % 5).expect("small")
+}
+
+#[test]
+fn random_good_crowds_are_accepted() {
+    for seed in 0..600 {
+        assert_good(&random_tape(seed, 200, &[], Some(names_of(seed))).done(), &Facts::default());
+    }
+}
+
+#[test]
+fn good_crowds_are_accepted() {
+    let mut counts = crowd().done();
+    assert_good(&counts, &Facts::default());
+    assert_good(&counts, &awake());
+    let order = judge(&counts).expect("it is good");
+    let of = order.counts();
+    let of = ["said", "arrivals", "introductions", "departures", "counts", "names", "unseen"]
+        .map(|what| of.get(what).copied().unwrap_or_default());
+    assert_eq!(of, [7, 3, 3, 1, 4, 2, 0]);
+    // In Chinese.
+    counts.rules.wire.lang = Lang::Zh;
+    for record in &mut counts.records {
+        let Event::Received { bytes } = &mut record.event else { continue };
+        let line = String::from_utf8(std::mem::take(bytes)).expect("it is text");
+        let line =
+            match line.trim_end().split_once(" joined, ").map(|(joined, left)| (joined, left.strip_suffix(" left"))) {
+                Some((joined, Some(left))) => format!("{joined} 人上线，{left} 人下线\n"),
+                _ => line
+                    .replace("Welcome ", "欢迎 ")
+                    .replace(" joined\n", " 上线\n")
+                    .replace(" left\n", " 下线\n")
+                    .replace(" is here\n", " 在场\n")
+                    .replace(" is now ", " 改名 ")
+                    .replace("-- server is stopping", "-- 服务器即将停止"),
+            };
+        *bytes = line.into_bytes();
+    }
+    assert_good(&counts, &awake());
+    // Nobody ever says anything, and all are counted.
+    let mut tape = Tape::with_budget(0);
+    for client in 0..12 {
+        tape.connect(client);
+        if client % 3 == 2 {
+            tape.period();
+            tape.end(client - 1);
+        }
+    }
+    assert_good(&tape.done(), &awake());
+    // It ends before anybody is told.
+    let mut tape = Tape::with_budget(0);
+    (0..3).for_each(|client| tape.connect(client));
+    tape.end(1);
+    tape.stop();
+    assert_good(&tape.history, &awake());
+}
+
+/// Does something to a line of a core reader: takes it out, doubles it, has it change places with the next, or changes a byte.
+fn doctor(history: &mut History, seed: u64) -> Option<Record> {
+    let mut chance = Chance(seed ^ 0x5EED);
+    let core = history.healed.as_ref()?.core.clone();
+    let lines: Vec<usize> = (0..history.records.len())
+        .filter(|&at| matches!(history.records[at].event, Event::Received { .. }))
+        .filter(|&at| core.contains(&history.records[at].client))
+        .collect();
+    let is_farewell =
+        |record: &Record| matches!(&record.event, Event::Received { bytes } if bytes.starts_with(b"-- server"));
+    let at = lines[chance.below(lines.len())];
+    let record = history.records[at].clone();
+    let Event::Received { bytes } = &record.event else { return None };
+    if is_farewell(&record) {
+        return None;
+    }
+    match seed % 4 {
+        0 => drop(history.records.remove(at)),
+        1 => history.records.insert(at, record.clone()),
+        2 => {
+            let next = lines.iter().find(|&&next| {
+                let other = &history.records[next];
+                next > at && other.client == record.client && other.event != record.event
+            });
+            let &next = next.filter(|&&next| !is_farewell(&history.records[next]))?;
+            history.records[at].event = history.records[next].event.clone();
+            history.records[next].event = record.event.clone();
+        }
+        _ => {
+            let mut bytes = bytes.clone();
+            let byte = chance.below(bytes.len() - 1);
+            bytes[byte] = if bytes[byte] == b'Z' { b'Y' } else { b'Z' };
+            history.records[at].event = Event::Received { bytes };
+        }
+    }
+    Some(record)
 }
 
 /// Whatever is done to a line of a core reader is found out.
@@ -1138,46 +1542,36 @@ fn random_good_histories_are_accepted() {
 fn random_doctored_histories_are_rejected() {
     let mut kinds = BTreeMap::new();
     for seed in 0..600 {
-        let mut history = random_tape(seed, 200, &[LET_GO]).done();
-        let mut chance = Chance(seed ^ 0x5EED);
-        let core = history.healed.as_ref().expect("healed").core.clone();
-        let lines: Vec<usize> = (0..history.records.len())
-            .filter(|&at| matches!(history.records[at].event, Event::Received { .. }))
-            .filter(|&at| core.contains(&history.records[at].client))
-            .collect();
-        let at = lines[chance.below(lines.len())];
-        let record = history.records[at].clone();
-        let Event::Received { bytes } = &record.event else { continue };
-        if bytes.starts_with(b"-- server") {
-            continue;
-        }
-        match seed % 4 {
-            0 => drop(history.records.remove(at)),
-            1 => history.records.insert(at, record.clone()),
-            2 => {
-                let next = lines.iter().find(|&&next| {
-                    let other = &history.records[next];
-                    next > at && other.client == record.client && other.event != record.event
-                });
-                let Some(&next) = next else { continue };
-                if matches!(&history.records[next].event, Event::Received { bytes } if bytes.starts_with(b"-- server"))
-                {
-                    continue;
-                }
-                history.records[at].event = history.records[next].event.clone();
-                history.records[next].event = record.event.clone();
-            }
-            _ => {
-                let mut bytes = bytes.clone();
-                let byte = chance.below(bytes.len() - 1);
-                bytes[byte] = if bytes[byte] == b'Z' { b'Y' } else { b'Z' };
-                history.records[at].event = Event::Received { bytes };
-            }
-        }
+        let mut history = random_tape(seed, 200, &[LET_GO], None).done();
+        let Some(record) = doctor(&mut history, seed) else { continue };
         let Err(wrong) = judge(&history) else { panic!("seed {seed}: accepted though this was doctored: {record}") };
         *kinds.entry((seed % 4, wrong[0].invariant)).or_insert(0) += 1;
     }
     println!("{kinds:#?}");
+}
+
+/// In a crowd, too, but for one thing: where nobody saw it enter, nobody knows what it should have seen first.
+#[test]
+fn random_doctored_crowds_are_rejected() {
+    let (mut kinds, mut accepted) = (BTreeMap::new(), 0);
+    for seed in 0..600 {
+        let mut history = random_tape(seed, 200, &[LET_GO], Some(names_of(seed))).done();
+        let good = history.clone();
+        let Some(record) = doctor(&mut history, seed) else { continue };
+        if let Err(wrong) = judge(&history) {
+            *kinds.entry((seed % 4, wrong[0].invariant)).or_insert(0) += 1;
+            continue;
+        }
+        let mine = good.records.iter().filter(|other| other.client == record.client);
+        let behind_welcome = mine.filter(|other| matches!(other.event, Event::Received { .. })).nth(1);
+        assert!(
+            seed % 4 == 0 && behind_welcome == Some(&record),
+            "seed {seed}: accepted though this was doctored: {record}"
+        );
+        accepted += 1;
+    }
+    println!("{kinds:#?}");
+    assert!(accepted < 12, "{accepted} were accepted");
 }
 
 #[test]
@@ -1197,7 +1591,7 @@ fn judging_is_deterministic_and_says_what_is_wrong() {
 fn large_histories_are_judged_quickly() {
     let mut spent = Vec::new();
     for steps in [1_000, 10_000] {
-        let history = random_tape(7, steps, &[]).done();
+        let history = random_tape(7, steps, &[], None).done();
         let lines = history.records.iter().filter(|record| matches!(record.event, Event::Received { .. })).count();
         let began = std::time::Instant::now();
         assert_good(&history, &Facts::default());

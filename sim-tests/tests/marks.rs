@@ -353,6 +353,24 @@ fn marks_of_reads_look_into_each() {
 }
 
 #[test]
+fn marks_of_crowds_need_numbers() {
+    let crowd = |lines: &[&str]| {
+        let mut tape = Tape::new().enters(C, &[]);
+        tape.history.rules.limits.announcements = Some(1);
+        let tape = tape.sends(A, b"a\n").hear(&[A, B, C], "10.0.0.1:5000: a\n").sends(C, b"c\n");
+        lines.iter().fold(tape, |tape, line| tape.hear(&[A, B, C], line))
+    };
+    let said = "10.0.0.3:5000: c\n";
+    let counted = crowd(&["1 joined, 0 left\n", "10.0.0.3:5000 is here\n", said]);
+    let uncounted = crowd(&["10.0.0.3:5000 joined\n", said]);
+    check("counted-in", &counted, &uncounted);
+    check("counted-then-heard", &counted, &uncounted);
+    check("heard-uncounted", &uncounted, &counted);
+    let gone = crowd(&["1 joined, 0 left\n"]).event(B, Event::SentEnd).event(B, Event::ReceivedEnd);
+    check("counted-out", &gone.hear(&[A, C], "0 joined, 1 left\n"), &counted);
+}
+
+#[test]
 fn marks_of_waiting_need_who_waits() {
     let parked = |count: usize| Tape::new().sample(|sample| sample.senders_parked = count);
     check("sender-parked", &parked(1), &parked(0));

@@ -60,6 +60,7 @@ scenarios! {
     overload "overload",
     tar_pit "tar-pit",
     churn "churn",
+    strangers "strangers",
     flood "flood",
     shutdown "shutdown",
     restart "restart",

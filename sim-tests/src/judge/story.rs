@@ -47,10 +47,30 @@ enum Is {
     Left,
 }
 
+/// What the others know of a member's arrival.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Known {
+    /// Whatever there is to know stands where nobody saw it.
+    #[default]
+    Perhaps,
+    /// Nothing yet, or a number.
+    Nameless,
+    /// Its name, since it entered.
+    SinceEntering,
+    /// Its name, since it was about to be heard of.
+    Since(usize),
+}
+
 /// What is known of a member by now.
 #[derive(Clone, Debug, Default)]
 struct Member {
     is: Is,
+    known: Known,
+    /// Before which step it entered, and how many lines nobody had seen by then.
+    entered: usize,
+    entered_unseen: i64,
+    /// It has said something or changed its name.
+    is_heard: bool,
     who: String,
     /// Which of its acts is next.
     next: usize,
@@ -73,12 +93,34 @@ pub(super) struct Story {
     pub(super) present: BTreeMap<usize, i64>,
     /// Lines that each has not said, its excuses apart.
     pub(super) unsaid: BTreeMap<usize, i64>,
+    /// Who went without being told of by name, as may be whose departure is counted.
+    pub(super) unnamed: BTreeSet<usize>,
+    /// Who was heard of.
+    pub(super) heard: BTreeSet<usize>,
+    /// Where numbers were told instead of names: the step, who came, who went.
+    pub(super) counts: Vec<(usize, i64, i64)>,
+    /// Where somebody was told of by name who came in silence before.
+    pub(super) introduced: BTreeSet<usize>,
+    /// Where the name of one was told who has not been heard of, and who was no friend: of such names there is a budget.
+    pub(super) spent: Vec<usize>,
+}
+
+/// What the story's outcome depends on beside its steps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Telling<'a> {
+    pub(super) lang: Lang,
+    /// Arrivals and departures may be counted instead of told by name.
+    pub(super) may_count: bool,
+    /// The part of which this is the story, where arrivals may be counted.
+    pub(super) part: Option<&'a Part>,
 }
 
 struct Teller<'a> {
     views: &'a [View],
     steps: &'a [Step<'a>],
     lang: Lang,
+    may_count: bool,
+    part: Option<&'a Part>,
     of: Of,
     clean: &'a BTreeSet<usize>,
     by_address: BTreeMap<&'a str, Vec<usize>>,
@@ -86,6 +128,8 @@ struct Teller<'a> {
     members: BTreeMap<usize, Member>,
     /// Who has which name now.
     holders: BTreeMap<String, usize>,
+    /// Who entered in silence since the last count was told.
+    uncounted: Vec<usize>,
     unseen: i64,
     story: Story,
     wrong: &'a mut Vec<Violation>,
@@ -126,7 +170,7 @@ pub(super) fn tell(
     steps: &[Step<'_>],
     of: Of,
     clean: &BTreeSet<usize>,
-    lang: Lang,
+    telling: Telling<'_>,
     wrong: &mut Vec<Violation>,
 ) -> Story {
     let mut by_address: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -145,23 +189,31 @@ pub(super) fn tell(
     let mut teller = Teller {
         views,
         steps,
-        lang,
+        lang: telling.lang,
+        may_count: telling.may_count,
+        part: telling.part,
         of,
         clean,
         by_address,
         by_name,
         members: members.iter().map(|&member| (member, Member::default())).collect(),
         holders: BTreeMap::new(),
+        uncounted: Vec::new(),
         unseen: 0,
         story: Story::default(),
         wrong,
     };
     teller.find_arrivals();
     for (number, step) in steps.iter().enumerate() {
+        teller.pass(number);
         let whose = teller.step(number, step);
         teller.story.whose.push(whose);
     }
+    teller.pass(steps.len());
     for (&member, state) in &teller.members {
+        if state.is_heard {
+            teller.story.heard.insert(member);
+        }
         if state.is == Is::In {
             teller.story.present.insert(member, teller.excuses(state));
             teller.story.unsaid.insert(member, teller.unsaid(member));
@@ -201,7 +253,7 @@ impl<'a> Teller<'a> {
                 return None;
             }
             Step::Arrival(view) => {
-                self.enter(view, false);
+                self.enter(number, view, Known::Perhaps);
                 return Some(view);
             }
             Step::Departure(view, at) => {
@@ -211,19 +263,31 @@ impl<'a> Teller<'a> {
             Step::Line(line, at) => (line, at),
         };
         match wire::kind(line, self.lang) {
-            Kind::Arrival { who } => self.on_arrival(who, line, at),
+            Kind::Arrival { who } => self.on_arrival(number, who, line, at),
+            Kind::Counted { .. } | Kind::Here { .. } if !self.may_count => {
+                self.blame("numbers-only-within-a-budget", &[], line, at, "arrivals are told by name here");
+                None
+            }
+            Kind::Counted { joined, left } => {
+                self.count(number, joined, left, line, at);
+                None
+            }
+            Kind::Here { who } => self.on_here(number, who, line, at),
             Kind::Said { who, text } => {
                 let member = self.speaker(number, who, line, at, Some(text))?;
+                self.hear(member, line, at);
                 self.say(number, member, text, line, at);
                 Some(member)
             }
             Kind::Departure { who } => {
                 let member = self.speaker(number, who, line, at, None)?;
+                self.see_off(number, member, line, at);
                 self.depart(number, member, at);
                 Some(member)
             }
             Kind::Renamed { who, new } => {
                 let member = self.speaker(number, who, line, at, None)?;
+                self.hear(member, line, at);
                 self.rename(member, new, line, at);
                 Some(member)
             }
@@ -252,15 +316,36 @@ impl<'a> Teller<'a> {
         self.unseen.saturating_sub(state.excused)
     }
 
-    /// It is in from here on. `since_when_unknown` if nobody saw it come.
-    fn enter(&mut self, member: usize, since_when_unknown: bool) {
-        let excused = if since_when_unknown { self.unseen - ENDLESS } else { self.unseen };
-        let who = self.views[member].address.clone();
-        self.holders.insert(who.clone(), member);
-        self.members.insert(member, Member { is: Is::In, who, excused, ..Member::default() });
+    /// Who came or went in silence just before this step.
+    fn pass(&mut self, number: usize) {
+        let Some(part) = self.part else { return };
+        for &(member, is_unseen) in part.entered.get(&number).into_iter().flatten() {
+            self.enter(number, member, if is_unseen { Known::Perhaps } else { Known::Nameless });
+            self.uncounted.push(member);
+        }
+        for &(member, at) in part.gone.get(&number).into_iter().flatten() {
+            self.go(number, member, at);
+        }
     }
 
-    fn on_arrival(&mut self, who: &str, line: &[u8], at: Duration) -> Option<usize> {
+    /// It is in from here on.
+    fn enter(&mut self, number: usize, member: usize, known: Known) {
+        let excused = self.unseen;
+        let who = self.views[member].address.clone();
+        self.holders.insert(who.clone(), member);
+        let entered = Member { is: Is::In, known, entered: number, entered_unseen: self.unseen, ..Member::default() };
+        self.members.insert(member, Member { who, excused, ..entered });
+    }
+
+    /// It is in, and nobody saw it come.
+    fn discover(&mut self, number: usize, member: usize) {
+        self.enter(number, member, Known::Perhaps);
+        if let Some(state) = self.members.get_mut(&member) {
+            state.excused = self.unseen - ENDLESS;
+        }
+    }
+
+    fn on_arrival(&mut self, number: usize, who: &str, line: &[u8], at: Duration) -> Option<usize> {
         let known = self.by_address.get(who).map_or(&[][..], |known| known);
         let first = known.first().copied();
         let fresh = known.iter().copied().find(|member| self.members[member].is == Is::Unknown);
@@ -268,12 +353,151 @@ impl<'a> Teller<'a> {
             self.blame("strangers-are-told-to-nobody", &[], line, at, "no member ever had this address");
             return None;
         };
-        if fresh.is_none() {
-            self.blame("one-arrival-first", &[member], line, at, "it had arrived before");
+        let state = &self.members[&member];
+        if fresh.is_some() {
+            self.enter(number, member, Known::SinceEntering);
+            if self.may_count && self.is_surely_entering(number, member) {
+                self.story.spent.push(number);
+            }
+        } else if state.is == Is::In && matches!(state.known, Known::Perhaps | Known::Nameless) && !state.is_heard {
+            // Each count that is told has all who came in silence before it.
+            if state.known == Known::Nameless && self.was_counted(state) {
+                self.blame("sums-balance", &[member], line, at, "it was one of a number that was told before");
+            }
+            self.introduce(number, member, line, at);
         } else {
-            self.enter(member, false);
+            self.blame("one-arrival-first", &[member], line, at, "it had arrived before");
         }
         Some(member)
+    }
+
+    /// A count stands between its entering and here.
+    fn was_counted(&self, state: &Member) -> bool {
+        self.story.counts.last().is_some_and(|(step, ..)| *step >= state.entered)
+    }
+
+    /// Lines stand since its entering that nobody saw.
+    fn has_gap(&self, state: &Member) -> bool {
+        self.unseen > state.entered_unseen
+    }
+
+    /// It is told of by name, as it is heard of right behind that.
+    fn introduce(&mut self, number: usize, member: usize, line: &[u8], at: Duration) {
+        self.story.introduced.insert(number);
+        let next = self.steps.get(number + 1);
+        if let Some(Step::Line(next, _)) = next
+            && !wire::is_of(next, &self.views[member].address, self.lang)
+        {
+            let detail = "it is told of by name, and what comes next is not of it";
+            self.blame("told-by-name-before-first-line", &[member], line, at, detail);
+        }
+        if let Some(state) = self.members.get_mut(&member) {
+            state.known = Known::Since(number);
+        }
+    }
+
+    /// The arrival that this step tells of stands where the member entered, and was not put off until it was heard of.
+    fn is_surely_entering(&self, number: usize, member: usize) -> bool {
+        if self.views[member].is_trusted {
+            return false;
+        }
+        let begins = self.part.and_then(|part| Some(part.begins.get(&member)? - part.low));
+        begins.map_or_else(
+            || match self.steps.get(number + 1) {
+                Some(Step::Line(next, _)) => !wire::is_of(next, &self.views[member].address, self.lang),
+                _ => false,
+            },
+            |begins| begins == wide(number) + 1,
+        )
+    }
+
+    fn on_here(&mut self, number: usize, who: &str, line: &[u8], at: Duration) -> Option<usize> {
+        let Some(member) = self.only_of(who).filter(|&member| !self.views[member].is_refused) else {
+            self.blame("strangers-are-told-to-nobody", &[], line, at, "no member ever had this address");
+            return None;
+        };
+        if self.members[&member].is == Is::Unknown {
+            self.discover(number, member);
+        }
+        let state = &self.members[&member];
+        match state.known {
+            _ if state.is == Is::Left => {
+                self.blame("one-departure-last", &[member], line, at, "it had departed before");
+            }
+            Known::SinceEntering | Known::Since(_) => {
+                self.blame("one-arrival-first", &[member], line, at, "it had been told of by name before");
+            }
+            Known::Nameless if !self.was_counted(state) && !self.has_gap(state) => {
+                self.blame("sums-balance", &[member], line, at, "no count was told since it came");
+            }
+            _ if state.is_heard => {
+                self.blame("told-by-name-before-first-line", &[member], line, at, "it had been heard of before");
+            }
+            _ => {}
+        }
+        self.introduce(number, member, line, at);
+        Some(member)
+    }
+
+    /// So many came, of whom some are known to have come in silence since the count before.
+    fn count(&mut self, number: usize, joined: i64, left: i64, line: &[u8], at: Duration) {
+        let uncounted = std::mem::take(&mut self.uncounted);
+        let is_certain = |member: &usize| {
+            let state = &self.members[member];
+            state.known == Known::Nameless && !self.has_gap(state)
+        };
+        let certain = uncounted.iter().filter(|member| is_certain(member)).count();
+        if joined == 0 && left == 0 {
+            self.blame("sums-balance", &[], line, at, "nobody came and nobody went");
+        } else if joined < wide(certain) {
+            let detail = format!("at least {certain} came since the count before");
+            self.blame("sums-balance", &uncounted, line, at, &detail);
+        }
+        self.story.counts.push((number, joined, left));
+    }
+
+    /// It said something or changed its name: before that it is told of by name.
+    fn hear(&mut self, member: usize, line: &[u8], at: Duration) {
+        let state = &self.members[&member];
+        if state.known == Known::Nameless && !self.has_gap(state) {
+            let detail = "nobody was told its name before";
+            self.blame("told-by-name-before-first-line", &[member], line, at, detail);
+        }
+        if let Some(state) = self.members.get_mut(&member) {
+            state.is_heard = true;
+            if state.known == Known::Nameless {
+                state.known = Known::Perhaps;
+            }
+        }
+    }
+
+    /// Its departure is told by name.
+    fn see_off(&mut self, number: usize, member: usize, line: &[u8], at: Duration) {
+        let state = &self.members[&member];
+        if state.known == Known::Nameless && !state.is_heard && !self.has_gap(state) {
+            let detail = "its arrival was counted, and it was never heard of";
+            self.blame("the-counted-go-uncalled", &[member], line, at, detail);
+        }
+        let state = &self.members[&member];
+        let is_silent = !state.is_heard && !self.has_gap(state) && !self.views[member].is_trusted;
+        if self.may_count && is_silent && state.known == Known::SinceEntering {
+            self.story.spent.push(number);
+        }
+    }
+
+    /// It is gone, and if it was heard of that should have been told by name.
+    fn go(&mut self, number: usize, member: usize, at: Duration) {
+        let state = &self.members[&member];
+        if state.is != Is::In {
+            return;
+        }
+        if state.is_heard || matches!(state.known, Known::Since(_)) {
+            let blame = Violation::of("speakers-depart-by-name", &[self.views[member].client]).at(at);
+            self.wrong.push(blame.because("it had been heard of, and nobody was told that it left".to_owned()));
+        }
+        self.depart(number, member, at);
+        self.story.departed.remove(&member);
+        self.story.unnamed.insert(member);
     }
 
     /// Who is meant: the member that has this name now, or may have it.
@@ -291,9 +515,10 @@ impl<'a> Teller<'a> {
             let fresh = known.iter().copied().find(|member| self.members[member].is == Is::Unknown);
             if let Some(member) = fresh.filter(|&member| !self.views[member].is_refused) {
                 if self.story.arrived.get(&member).is_some_and(|arrived| *arrived > number) {
-                    self.blame("one-arrival-first", &[member], line, at, "its arrival comes only after this");
+                    let invariant = if self.may_count { "told-by-name-before-first-line" } else { "one-arrival-first" };
+                    self.blame(invariant, &[member], line, at, "its arrival comes only after this");
                 }
-                self.enter(member, true);
+                self.discover(number, member);
                 return Some(member);
             }
             let first = known[0];
@@ -313,7 +538,7 @@ impl<'a> Teller<'a> {
         let likely = named.iter().filter(may_have).find(|member| is_next(self.views, **member));
         if let Some(&member) = likely.or_else(|| named.iter().find(may_have)) {
             if self.members[&member].is == Is::Unknown {
-                self.enter(member, true);
+                self.discover(number, member);
             }
             let state = self.members.get_mut(&member)?;
             // The change of name is one of the lines that nobody saw.

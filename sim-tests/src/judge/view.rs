@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::wire::{self, Input, Told};
@@ -75,6 +76,7 @@ pub(super) struct Run {
 
 /// One client.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "what is known of a client is known one by one")]
 pub(super) struct View {
     pub(super) client: Client,
     pub(super) address: String,
@@ -86,6 +88,8 @@ pub(super) struct View {
     pub(super) is_welcomed: bool,
     /// It was told that it is not let in.
     pub(super) is_refused: bool,
+    /// It comes from where no strangers come from.
+    pub(super) is_trusted: bool,
     /// It was told that it took too long for a line.
     pub(super) is_late: bool,
     /// How many of its lines were refused for want of memory.
@@ -131,6 +135,8 @@ impl View {
         })?;
         let mut view = Self { client, address, connected, life: Life::of(lives, connected), ..Self::default() };
         view.reads.push(connected);
+        let ip = view.address.parse::<SocketAddr>().map(|address| address.ip().to_canonical());
+        view.is_trusted = ip.is_ok_and(|ip| history.rules.limits.trusted.iter().any(|net| net.contains(&ip)));
         let mut sent: Vec<(Duration, &[u8])> = Vec::new();
         let mut reads: Vec<(Duration, usize)> = Vec::new();
         let mut dropped = None;
@@ -297,10 +303,24 @@ impl View {
         self.is_welcomed && !self.is_broken() && self.tail.is_empty() && self.received_end.is_some_and(is_in_time)
     }
 
-    /// It sees its own arrival or departure, which are for the others.
-    pub(super) fn check_own(&self, lang: unisono::Lang, wrong: &mut Vec<Violation>) {
+    /// The number of the first line that is heard of itself: said by it, or its new name.
+    pub(super) fn first_heard(&self, lang: unisono::Lang) -> Option<usize> {
+        self.lines.iter().position(|line| wire::is_of(self.text(line), &self.address, lang))
+    }
+
+    /// Whether the line with this number tells of somebody just before it is heard of. Where nobody knows what came next, it
+    /// may.
+    pub(super) fn may_introduce(&self, number: usize, address: &str, lang: unisono::Lang) -> bool {
+        let next = self.lines.get(number + 1).filter(|_| !self.run_before(number + 1));
+        next.is_none_or(|next| wire::is_of(self.text(next), address, lang))
+    }
+
+    /// It sees its own arrival or departure, which are for the others. Only an arrival that `may_be_counted` is told to it, too,
+    /// when it is to be heard of.
+    pub(super) fn check_own(&self, lang: unisono::Lang, may_be_counted: bool, wrong: &mut Vec<Violation>) {
         let mut names = vec![&*self.address];
-        for line in &self.lines {
+        let mut is_introduced = !may_be_counted;
+        for (number, line) in self.lines.iter().enumerate() {
             let text = self.text(line);
             if !text.starts_with(names[names.len() - 1].as_bytes()) {
                 continue;
@@ -308,6 +328,9 @@ impl View {
             match wire::kind(text, lang) {
                 wire::Kind::Renamed { who, new } if who == names[names.len() - 1] => names.push(new),
                 wire::Kind::Arrival { who } if who == self.address => {
+                    if !std::mem::replace(&mut is_introduced, true) && self.may_introduce(number, who, lang) {
+                        continue;
+                    }
                     let blame = Violation::of("own-brackets-are-for-others", &[self.client]).line(text).at(line.at);
                     wrong.push(blame.because("it was told of its own arrival".to_owned()));
                 }

@@ -152,6 +152,15 @@ pub(super) enum Kind<'a> {
         who: &'a str,
         new: &'a str,
     },
+    /// So many came and so many went, and nobody was told who.
+    Counted {
+        joined: i64,
+        left: i64,
+    },
+    /// Its arrival was counted, and it is about to be heard of.
+    Here {
+        who: &'a str,
+    },
     /// Nothing that the server ever says.
     Strange,
 }
@@ -165,16 +174,40 @@ pub(super) fn kind(line: &[u8], lang: Lang) -> Kind<'_> {
         return if who.is_empty() { Kind::Strange } else { Kind::Said { who, text: rest } };
     }
     let Ok(rest) = str::from_utf8(rest) else { return Kind::Strange };
-    let (joined, left, renamed) = match lang {
-        Lang::Zh => ("上线", "下线", "改名 "),
-        Lang::En => ("joined", "left", "is now "),
+    let (joined, left, here, renamed) = match lang {
+        Lang::Zh => ("上线", "下线", "在场", "改名 "),
+        Lang::En => ("joined", "left", "is here", "is now "),
     };
     match rest.strip_prefix(renamed) {
         Some(new) if is_name(new) => Kind::Renamed { who, new },
         _ if rest == joined => Kind::Arrival { who },
         _ if rest == left => Kind::Departure { who },
-        _ => Kind::Strange,
+        _ if rest == here => Kind::Here { who },
+        _ => counted(who, rest, lang).unwrap_or(Kind::Strange),
     }
+}
+
+/// Reads `N joined, M left`, which begins as if somebody was called N.
+fn counted<'a>(joined: &str, rest: &str, lang: Lang) -> Option<Kind<'a>> {
+    let (head, tail) = match lang {
+        Lang::Zh => ("人上线，", " 人下线"),
+        Lang::En => ("joined, ", " left"),
+    };
+    let left = rest.strip_prefix(head)?.strip_suffix(tail)?;
+    Some(Kind::Counted { joined: number(joined)?, left: number(left)? })
+}
+
+/// A number as the server writes it.
+fn number(digits: &str) -> Option<i64> {
+    let is_plain = digits == "0" || !digits.starts_with('0');
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if is_plain && is_number { digits.parse().ok() } else { None }
+}
+
+/// Whether the line is the first that is heard of this member: said by it, or its new name.
+pub(super) fn is_of(line: &[u8], address: &str, lang: Lang) -> bool {
+    line.starts_with(address.as_bytes())
+        && matches!(kind(line, lang), Kind::Said { who, .. } | Kind::Renamed { who, .. } if who == address)
 }
 
 fn is_name(name: &str) -> bool {
