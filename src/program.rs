@@ -17,6 +17,7 @@ mod metrics;
 mod reload;
 mod serve;
 mod signals;
+mod systemd;
 
 /// Does what the command line says.
 pub(crate) fn run() -> ExitCode {

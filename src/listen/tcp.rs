@@ -53,6 +53,22 @@ impl Tcp {
         Ok(Self { listener: TcpListener::from_std(socket.into())? })
     }
 
+    /// Listens where somebody else has begun to, as systemd does.
+    ///
+    /// # Errors
+    ///
+    /// When the socket cannot be set up.
+    ///
+    /// # Panics
+    ///
+    /// As [`bind`](Self::bind).
+    pub fn inherit(listener: std::net::TcpListener, limits: &Limits) -> io::Result<Self> {
+        let socket = Socket::from(listener);
+        socket.set_nonblocking(true)?;
+        set_options(&socket, limits)?;
+        Ok(Self { listener: TcpListener::from_std(socket.into())? })
+    }
+
     /// Where it listens.
     ///
     /// # Errors

@@ -17,13 +17,13 @@ use super::tcp::{Connection, LISTEN_BACKLOG};
 use super::{Listener, Origin, Peer};
 use crate::limits::SEND_BUFFER_BYTES;
 
-/// A Unix socket. Dropped, it removes its file.
+/// A Unix socket. Dropped, it removes the file that it has made.
 #[derive(Debug)]
 pub struct Unix {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and number of the file, as another may have taken its place.
-    file: (u64, u64),
+    /// Device and number of the file that it has made, as another may have taken its place.
+    file: Option<(u64, u64)>,
 }
 
 impl Unix {
@@ -50,16 +50,31 @@ impl Unix {
         }
         // Before it listens, so that nobody comes by another mode.
         fs::set_permissions(path, Permissions::from_mode(mode))?;
-        let file = identity(path)?;
+        let file = Some(identity(path)?);
         socket.listen(LISTEN_BACKLOG)?;
         let listener = UnixListener::from_std(OwnedFd::from(socket).into())?;
         Ok(Self { listener, path: path.to_owned(), file })
+    }
+
+    /// Listens where somebody else has begun to, as systemd does; the file is theirs.
+    ///
+    /// # Errors
+    ///
+    /// When the socket cannot be set up.
+    ///
+    /// # Panics
+    ///
+    /// As [`bind`](Self::bind).
+    pub fn inherit(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let path = listener.local_addr()?.as_pathname().map(Path::to_owned).unwrap_or_default();
+        Ok(Self { listener: UnixListener::from_std(listener)?, path, file: None })
     }
 }
 
 impl Drop for Unix {
     fn drop(&mut self) {
-        if identity(&self.path).ok() == Some(self.file) {
+        if self.file.is_some() && identity(&self.path).ok() == self.file {
             // Who cannot remove it leaves it to the next server.
             let _kept = fs::remove_file(&self.path);
         }

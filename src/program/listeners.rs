@@ -9,6 +9,7 @@ use unisono::{
     proxy::Proxies,
 };
 
+use super::systemd;
 use crate::arguments::{Address, Endpoint, Serve};
 
 /// Listens wherever it is asked for, for who comes into `room`.
@@ -19,7 +20,11 @@ pub(super) async fn bind(
 ) -> anyhow::Result<Vec<Any>> {
     let proxies = Proxies::new(&serve.proxies);
     let mut listeners = Vec::new();
-    for endpoint in &serve.listen {
+    // Who hands sockets over has decided where to listen.
+    let inherited = systemd::inherited(room.limits())?;
+    let endpoints = if inherited.is_empty() { &serve.listen[..] } else { &[] };
+    listeners.extend(inherited.into_iter().map(|socket| Any::plain(socket, proxies.clone(), room)));
+    for endpoint in endpoints {
         let sockets = bind_one(endpoint, serve.unix_mode, room.limits()).await?;
         listeners.extend(sockets.into_iter().map(|socket| Any::plain(socket, proxies.clone(), room)));
     }

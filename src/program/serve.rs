@@ -23,6 +23,7 @@ use super::{
     door, listeners,
     reload::Reloads,
     signals::{Asked, Signals},
+    systemd::Systemd,
 };
 use crate::{
     arguments::{self, Serve, Settings},
@@ -104,24 +105,33 @@ async fn serve(serve: Serve, settings: Settings, log: Control) -> anyhow::Result
         Some(address) => Some(watch(address, &room, &log).await?),
         None => None,
     };
+    let systemd = Systemd::new();
+    let _watched_by_systemd = systemd.watch(&room).context("cannot tell systemd how this server is")?;
     let mut reloads = reloads(&room, log, settings);
     #[cfg(feature = "tls")]
     if let Some(certificates) = certificates {
         reload_certificates(&mut reloads, certificates);
     }
     let mut server = pin!(server::run(listeners, room, stopped));
+    // All are bound, so who is told to go ahead finds them, though the first connection is accepted a little later.
+    systemd.ready();
     // In both: the server first, so that an end that has come is not taken for one that is cut short.
     let first = loop {
         tokio::select! {
             biased;
             outcome = &mut server => return finished(outcome),
             asked = signals.next() => match asked {
-                Asked::Reload => reloads.reload(arguments::serve_again()),
+                Asked::Reload => {
+                    systemd.reloading();
+                    reloads.reload(arguments::serve_again());
+                    systemd.ready();
+                }
                 Asked::End(ended_by) => break ended_by,
             },
         }
     };
     tracing::info!("{}: ending", first.name);
+    systemd.stopping();
     let _ = stop.send(());
     tokio::select! {
         biased;
