@@ -142,6 +142,9 @@ enum TaskWords {
     Connect(ConnectWords),
 }
 
+#[cfg(all(test, feature = "metrics", feature = "tls"))]
+mod papers;
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
