@@ -10,16 +10,19 @@ use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcomma
 #[cfg(feature = "tls")]
 pub(crate) use self::connect::Secure;
 pub(crate) use self::{
+    admin::Administer,
     connect::Connect,
     serve::{DoorAsked, Serve},
     settings::Settings,
-    values::{Address, Endpoint},
+    values::{Address, Endpoint, prefix, time},
 };
 use self::{
+    admin::{ADMIN_HELP, AdminWords},
     connect::{CONNECT_HELP, ConnectWords},
     serve::{SERVE_HELP, ServeWords},
 };
 
+mod admin;
 mod connect;
 mod file;
 mod serve;
@@ -32,6 +35,7 @@ pub(crate) enum Task {
     /// And the options that ask for it.
     Serve(Box<Serve>, Settings),
     Connect(Connect),
+    Administer(Administer),
     /// Nothing but to see whether the files that it names can be used.
     Check(Box<Serve>),
     /// Nothing but to show this.
@@ -95,6 +99,7 @@ fn read(arguments: &[OsString]) -> Result<Task, Refusal> {
     let words = match CommandLine::from_arg_matches(&matches).map_err(Refusal::Clap)?.task {
         TaskWords::Serve(words) => words,
         TaskWords::Connect(words) => return Ok(Task::Connect(connect::meaning(words))),
+        TaskWords::Admin(words) => return Ok(Task::Administer(admin::meaning(words))),
     };
     let settings = Settings::of(serve_command, matches.subcommand_matches(SERVE).expect("it has matched"));
     let (print, check) = (words.about.print_config, words.about.check_config);
@@ -140,6 +145,9 @@ enum TaskWords {
     /// Enter a room: stdin to the room, the room to stdout
     #[command(after_help = CONNECT_HELP)]
     Connect(ConnectWords),
+    /// Ask a server on this machine who is there, remove somebody, or end it
+    #[command(after_help = ADMIN_HELP)]
+    Admin(AdminWords),
 }
 
 #[cfg(all(test, feature = "metrics", feature = "tls"))]
@@ -223,6 +231,7 @@ mod tests {
             #[cfg(feature = "metrics")]
             metrics: None,
             door: DoorAsked::default(),
+            admin: None,
         };
         assert_eq!(serve(""), expected);
         let expected = Connect {
@@ -236,7 +245,7 @@ mod tests {
 
     #[test]
     fn every_option_has_its_environment_variable_and_its_help() {
-        for task in ["serve", "connect"] {
+        for task in ["serve", "connect", "admin"] {
             for option in CommandLine::command().find_subcommand(task).unwrap().get_arguments() {
                 let word = match option.get_long() {
                     Some(word) => word,
@@ -293,6 +302,30 @@ mod tests {
         };
         let options = "--allow 10.0.0.0/8,fd00::/8 --deny 10.9.0.0/16,::ffff:192.0.2.7 --motd /etc/motd";
         assert_eq!(serve(options).door, expected);
+    }
+
+    #[test]
+    fn words_of_an_administrator_are_one_request() {
+        let socket = "/run/unisono/admin.sock";
+        for (words, socket, request) in [
+            ("who", socket, "who"),
+            ("--socket /s kick bob", "/s", "kick bob"),
+            ("ban 10.0.0.0/8 --for 1h", socket, "ban 10.0.0.0/8 for 1h"),
+            ("ban bob", socket, "ban bob"),
+            ("unban ::1", socket, "unban ::1"),
+            ("bans", socket, "bans"),
+            ("notice back at noon", socket, "notice back at noon"),
+            ("drain", socket, "drain"),
+            ("drain --for 5min", socket, "drain for 5min"),
+            ("stats", socket, "stats"),
+        ] {
+            let expected = Administer { socket: socket.into(), request: request.into() };
+            assert_eq!(task(&format!("unisono admin {words}")), Ok(Task::Administer(expected)), "{words}");
+        }
+        check_refused("unisono admin kick", &["WHO"]);
+        check_refused("unisono admin notice", &["TEXT"]);
+        assert_eq!(serve("--admin unix:/run/a").admin, Some("/run/a".into()));
+        check_refused("unisono serve --admin /run/a", &["--admin", "`unix:/run/unisono/admin.sock`"]);
     }
 
     #[test]

@@ -6,11 +6,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::limits::{IpNet, Ipv6Net};
 use crate::line;
+use crate::notice::Notice;
 
 /// The longest message of the day, in bytes as its author wrote it.
 pub const MOTD_BYTES_MAX: usize = 4096;
@@ -123,12 +125,13 @@ pub struct Door {
     policy: Mutex<Arc<Policy>>,
     /// By prefix, of which each is there once.
     bans: Mutex<Vec<Ban>>,
+    is_shut: AtomicBool,
 }
 
 impl Door {
     /// A door of this policy.
     pub fn new(policy: Policy) -> Self {
-        Self { policy: Mutex::new(Arc::new(policy)), bans: Mutex::default() }
+        Self { policy: Mutex::new(Arc::new(policy)), ..Self::default() }
     }
 
     /// What is decided as of now.
@@ -142,7 +145,20 @@ impl Door {
         *self.policy.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
     }
 
-    /// Whether who comes from `ip` is let in, as of `now`.
+    /// Lets in nobody any more.
+    pub fn shut(&self) {
+        self.is_shut.store(true, Ordering::Relaxed);
+    }
+
+    /// Why one is not let in, if it is not. Who comes from no address is for the mode of a file to keep out.
+    pub(crate) fn refusal(&self, ip: Option<IpAddr>, now: Instant) -> Option<Notice<'static>> {
+        if self.is_shut.load(Ordering::Relaxed) {
+            return Some(Notice::Stopping);
+        }
+        ip.is_some_and(|ip| !self.lets_in(ip, now)).then_some(Notice::NotLetIn)
+    }
+
+    /// Whether who comes from `ip` is let in, as of `now`, while the door is not shut.
     pub fn lets_in(&self, ip: IpAddr, now: Instant) -> bool {
         let ip = ip.to_canonical();
         let is_in = |prefixes: &[IpNet]| prefixes.iter().any(|prefix| prefix.contains(&ip));

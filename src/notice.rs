@@ -72,6 +72,14 @@ impl Lang {
         out.push(b'\n');
     }
 
+    /// The [announcement](Self::announcement) that nobody more is let in.
+    pub fn draining(self) -> &'static str {
+        match self {
+            Self::Zh => "服务器将要停止：不再接受新的连接",
+            Self::En => "server is about to stop: nobody more is let in",
+        }
+    }
+
     /// Appends what all are told, the member too, when it has taken a new name.
     pub fn renamed(self, who: &str, new: &str, out: &mut Vec<u8>) {
         match self {
@@ -358,12 +366,13 @@ mod tests {
     /// The rows as code has them: name, Chinese, English.
     fn rows_of_code() -> Vec<(String, Vec<String>, Vec<String>)> {
         type Word = fn(Lang, &mut Vec<u8>);
-        let words: [(&str, Word); 8] = [
+        let words: [(&str, Word); 9] = [
             ("welcome", |lang, out| lang.welcome("WHO", out)),
             ("arrival", |lang, out| lang.arrival("WHO", out)),
             // What is said has no language and is no word of the server's; it is in the table to make that whole.
             ("line", |_, out| out.extend_from_slice(b"WHO: TEXT\n")),
             ("announcement", |lang, out| lang.announcement(b"TEXT", out)),
+            ("draining", |lang, out| lang.announcement(lang.draining().as_bytes(), out)),
             ("departure", |lang, out| lang.departure("WHO", out)),
             ("renamed", |lang, out| lang.renamed("WHO", "NEW", out)),
             ("counted", |lang, out| lang.counted(N as u64, M as u64, out)),

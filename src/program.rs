@@ -9,6 +9,8 @@ use anyhow::Context;
 
 use crate::arguments::{self, Task};
 
+mod admin;
+mod administer;
 mod connect;
 mod door;
 mod listeners;
@@ -24,6 +26,7 @@ pub(crate) fn run() -> ExitCode {
     let outcome = match arguments::parse() {
         Task::Serve(serve, settings) => serve::run(*serve, settings),
         Task::Connect(connect) => connect::run(connect),
+        Task::Administer(asked) => administer::run(&asked),
         Task::Check(serve) => Ok(serve::check(&serve)),
         Task::Show(text) => show(&text),
     };

@@ -290,11 +290,9 @@ impl<L: Listener> Accepting<L> {
         let limits = self.room.limits_now();
         let standing = if limits.trusts(from) { Standing::Trusted } else { Standing::Stranger };
         let now = Instant::now().into_std();
-        // The lists are of addresses: whom a Unix socket lets in is for the mode of its file.
-        let admitted = if from.ip().is_none_or(|ip| self.room.door().lets_in(ip, now)) {
-            Census::admit(&self.census, from, &limits, now)
-        } else {
-            Err(Notice::NotLetIn)
+        let admitted = match self.room.door().refusal(from.ip(), now) {
+            None => Census::admit(&self.census, from, &limits, now),
+            Some(notice) => Err(notice),
         };
         match admitted {
             Ok(admission) => {

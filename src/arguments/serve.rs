@@ -11,7 +11,7 @@ use unisono::{
 
 use super::values::{
     Address, Endpoint, Prefixes, Size, Switch, announcements, connect_rate, count, flood, mode, prefixes, size, time,
-    time_above_0, trusted,
+    time_above_0, trusted, unix,
 };
 use crate::journal::Format;
 
@@ -32,6 +32,8 @@ pub(crate) struct Serve {
     /// None: as many as the file limit carries.
     pub(crate) connections_max: Option<usize>,
     pub(crate) door: DoorAsked,
+    /// Where administrators are answered.
+    pub(crate) admin: Option<PathBuf>,
     pub(crate) log: LogAsked,
     #[cfg(feature = "metrics")]
     pub(crate) metrics: Option<Address>,
@@ -153,6 +155,9 @@ pub(super) struct ServeWords {
     /// Tell newcomers what is in this file, at most 4 KiB
     #[arg(long, value_name = "FILE", env = "UNISONO_MOTD", hide_env = true)]
     motd: Option<PathBuf>,
+    /// Where administrators are answered, unix:PATH: root and the own user [default: nowhere]
+    #[arg(long, value_name = "ADDR", value_parser = unix, env = "UNISONO_ADMIN", hide_env = true)]
+    admin: Option<PathBuf>,
     /// How long the flush at the end may take
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time)]
     #[arg(env = "UNISONO_GRACE", hide_env = true)]
@@ -312,6 +317,7 @@ pub(super) fn meaning(words: ServeWords) -> Result<Serve, Fault> {
         #[cfg(feature = "metrics")]
         metrics: words.metrics,
         door: DoorAsked { allow: listed(words.allow), deny: listed(words.deny), motd: words.motd },
+        admin: words.admin,
     })
 }
 

@@ -125,7 +125,7 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
     }
 }
 
-pub(super) fn time(text: &str) -> Result<Duration, String> {
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
     match text {
         "forever" => Ok(FOREVER),
         "0" => Ok(Duration::ZERO),
@@ -203,7 +203,7 @@ pub(super) fn prefixes(text: &str) -> Result<Prefixes, String> {
 }
 
 /// An address, or all that begin as it does. IPv4 in IPv6 is IPv4, as peers are.
-fn prefix(text: &str) -> Result<IpNet, String> {
+pub(crate) fn prefix(text: &str) -> Result<IpNet, String> {
     let wrong = || format!("`{text}` is no address, as `192.0.2.7`, and no prefix, as `10.0.0.0/8` or `fd00::/8`");
     let prefix = match text.parse::<IpNet>() {
         Ok(prefix) => prefix,
@@ -217,6 +217,12 @@ fn prefix(text: &str) -> Result<IpNet, String> {
     let Some(ipv4) = mapped.addr().to_ipv4_mapped() else { return Ok(prefix) };
     let bits = mapped.prefix_len().checked_sub(96).ok_or_else(wrong)?;
     Ipv4Net::new(ipv4, bits).map(IpNet::V4).map_err(|_| wrong())
+}
+
+/// `unix:PATH`.
+pub(super) fn unix(text: &str) -> Result<PathBuf, String> {
+    let path = text.strip_prefix("unix:").filter(|path| !path.is_empty());
+    path.map(PathBuf::from).ok_or_else(|| "a Unix socket is wanted, as `unix:/run/unisono/admin.sock`".into())
 }
 
 /// A name that could be valid; whether it is free only the server knows.

@@ -4,10 +4,15 @@ use std::{
     io::{self, Write},
     pin::pin,
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context;
-use tokio::{runtime, sync::oneshot};
+use tokio::{
+    runtime,
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 #[cfg(feature = "tls")]
 use unisono::tls::Certificates;
 use unisono::{Door, Limits, Room, limits::GREETINGS_MAX, server};
@@ -20,7 +25,7 @@ use {
 };
 
 use super::{
-    door, listeners,
+    admin, door, listeners,
     reload::Reloads,
     signals::{Asked, Signals},
     systemd::Systemd,
@@ -32,6 +37,9 @@ use crate::{
 
 /// Files that `serve` keeps for itself: standard streams, listeners, the runtime's own.
 const FILES_OWN: u64 = 32;
+
+/// Nobody waits for longer than a year until all have left.
+const DRAIN_MOST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Whether the files that the options name can be used, by the exit code; what is wrong is told in a line each.
 pub(super) fn check(serve: &Serve) -> ExitCode {
@@ -94,6 +102,11 @@ async fn serve(serve: Serve, settings: Settings, log: Control) -> anyhow::Result
     );
     let listeners = listeners.await?;
 
+    let socket = match &serve.admin {
+        Some(path) => Some(admin::Socket::bind(path).with_context(|| format!("--admin unix:{}", path.display()))?),
+        None => None,
+    };
+
     let (stop, stopped) = oneshot::channel();
     let stopped = async {
         // An error means that `stop` was dropped, which is an end as well.
@@ -112,7 +125,10 @@ async fn serve(serve: Serve, settings: Settings, log: Control) -> anyhow::Result
     if let Some(certificates) = certificates {
         reload_certificates(&mut reloads, certificates);
     }
-    let mut server = pin!(server::run(listeners, room, stopped));
+    let (drain, mut drains) = mpsc::channel(1);
+    let mut administrators = pin!(admin::run(socket, room.clone(), drain));
+    let mut drained_until = None;
+    let mut server = pin!(server::run(listeners, room.clone(), stopped));
     // All are bound, so who is told to go ahead finds them, though the first connection is accepted a little later.
     systemd.ready();
     // In both: the server first, so that an end that has come is not taken for one that is cut short.
@@ -126,11 +142,14 @@ async fn serve(serve: Serve, settings: Settings, log: Control) -> anyhow::Result
                     reloads.reload(arguments::serve_again());
                     systemd.ready();
                 }
-                Asked::End(ended_by) => break ended_by,
+                Asked::End(ended_by) => break ended_by.name,
             },
+            Some(within) = drains.recv() => drained_until = Some(Instant::now() + DRAIN_MOST.min(within)),
+            () = admin::drained(&room, drained_until), if drained_until.is_some() => break "drained",
+            never = &mut administrators => match never {},
         }
     };
-    tracing::info!("{}: ending", first.name);
+    tracing::info!("{first}: ending");
     systemd.stopping();
     let _ = stop.send(());
     tokio::select! {

@@ -6,10 +6,11 @@
 //!
 //! The modules follow the laws: `parity` the seed's wire, `wire` greetings and listeners, `order` laws 1, 2, 5 and 8,
 //! `patience` law 6, `endings` laws 3, 4 and 9, `lines` the length limit and cleaning, `commands`, `bounds` laws 7 and the
-//! limits of connections, `crowd` who comes and goes, `door` who is let in, `strangers` who speaks something else, `shutdown`, `options`, `config` and `journal` the life of the process, `metrics` its numbers, `systemd` who starts it, `connect` the client.
+//! limits of connections, `crowd` who comes and goes, `door` who is let in, `admin` its keepers, `strangers` who speaks something else, `shutdown`, `options`, `config` and `journal` the life of the process, `metrics` its numbers, `systemd` who starts it, `connect` the client.
 
 #![cfg(target_os = "linux")]
 
+mod admin;
 mod bounds;
 mod client;
 mod commands;
