@@ -9,7 +9,7 @@ use std::{
     fmt,
     sync::{Arc, OnceLock},
     task::{Wake, Waker},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use prometheus_client::{
@@ -34,10 +34,10 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    /// Those of `room` and of the log, and of the delays that [`follow_lines`] observes.
-    pub(super) fn new(room: Room, log: Control, delay: &Delay) -> Self {
+    /// Those of `room` and of the log, of the delays that [`follow_lines`] observes, and until when the certificate is good.
+    pub(super) fn new(room: Room, log: Control, delay: &Delay, not_after: NotAfter) -> Self {
         let mut registry = Registry::with_prefix("unisono");
-        registry.register_collector(Box::new(Numbers { room, log }));
+        registry.register_collector(Box::new(Numbers { room, log, not_after }));
         registry.register_with_unit(
             "delivery_delay",
             "From a line's being said until all connections that take anything have it; one line now and then",
@@ -55,11 +55,20 @@ impl Metrics {
     }
 }
 
+/// Until when the certificate in use is good; `None` without one.
+pub(super) type NotAfter = Box<dyn Fn() -> Option<SystemTime> + Send + Sync>;
+
 /// What is read when somebody asks.
-#[derive(Debug)]
 struct Numbers {
     room: Room,
     log: Control,
+    not_after: NotAfter,
+}
+
+impl fmt::Debug for Numbers {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Numbers").field("room", &self.room).field("log", &self.log).finish_non_exhaustive()
+    }
 }
 
 impl Collector for Numbers {
@@ -77,6 +86,13 @@ impl Collector for Numbers {
         ] {
             let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(u64::try_from(value).unwrap_or(u64::MAX)).encode(gauge)?;
+        }
+        let (name, help) =
+            ("certificate_not_after_seconds", "Until when the certificate is good, as Unix time; TLS only");
+        let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        if let Some(not_after) = (self.not_after)() {
+            let since_1970 = not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            ConstGauge::new(since_1970.as_secs()).encode(gauge)?;
         }
         let count = |event| totals.events.iter().find(|(is, _)| *is == event).map_or(0, |(_, count)| *count);
         for (name, help, value) in [
@@ -177,7 +193,7 @@ mod tests {
 
     fn text() -> String {
         let room = Room::new(Limits::default(), Wire::default()).expect("limits that work");
-        Metrics::new(room, journal::control_of_none(), &Delay::default()).text()
+        Metrics::new(room, journal::control_of_none(), &Delay::default(), Box::new(|| None)).text()
     }
 
     /// The names under which Prometheus has them.
@@ -237,6 +253,7 @@ mod tests {
         assert!(text.ends_with("# EOF\n"), "{text}");
         assert!(text.contains("\nunisono_members 0\n"), "{text}");
         assert!(text.contains("\nunisono_backlog_limit_bytes 4194304\n"), "{text}");
+        assert!(!text.contains("\nunisono_certificate_not_after_seconds "), "{text}");
         assert!(text.contains("\nunisono_delivery_delay_seconds_count 0\n"), "{text}");
     }
 }

@@ -19,7 +19,7 @@ use unisono::{Door, Limits, Room, limits::GREETINGS_MAX, server};
 
 #[cfg(feature = "metrics")]
 use {
-    super::metrics::{self, Delay, Metrics},
+    super::metrics::{self, Delay, Metrics, NotAfter},
     crate::arguments::Address,
     tokio::{net::TcpListener, task::JoinSet},
 };
@@ -115,7 +115,16 @@ async fn serve(serve: Serve, settings: Settings, log: Control) -> anyhow::Result
     // It ends with this function.
     #[cfg(feature = "metrics")]
     let _watched = match &serve.metrics {
-        Some(address) => Some(watch(address, &room, &log).await?),
+        Some(address) => {
+            #[cfg(feature = "tls")]
+            let not_after = {
+                let certificates = certificates.clone();
+                move || certificates.as_ref().and_then(Certificates::not_after)
+            };
+            #[cfg(not(feature = "tls"))]
+            let not_after = || None;
+            Some(watch(address, &room, &log, Box::new(not_after)).await?)
+        }
         None => None,
     };
     let systemd = Systemd::new();
@@ -164,7 +173,7 @@ async fn serve(serve: Serve, settings: Settings, log: Control) -> anyhow::Result
 
 /// Shows the room in numbers at `address`, until what is returned is dropped.
 #[cfg(feature = "metrics")]
-async fn watch(address: &Address, room: &Room, log: &Control) -> anyhow::Result<JoinSet<()>> {
+async fn watch(address: &Address, room: &Room, log: &Control, not_after: NotAfter) -> anyhow::Result<JoinSet<()>> {
     let bound = TcpListener::bind((&*address.host, address.port)).await;
     let listener = bound.with_context(|| format!("cannot show metrics on {address}"))?;
     let local = listener.local_addr().context("cannot show metrics")?;
@@ -173,7 +182,7 @@ async fn watch(address: &Address, room: &Room, log: &Control) -> anyhow::Result<
         tracing::warn!("whoever reaches {local} sees the metrics");
     }
     let delay = Delay::default();
-    let metrics = Metrics::new(room.clone(), log.clone(), &delay);
+    let metrics = Metrics::new(room.clone(), log.clone(), &delay, not_after);
     let mut watched = JoinSet::new();
     watched.spawn(metrics::http::serve(listener, address.host.clone(), metrics));
     watched.spawn(metrics::follow_lines(room.clone(), delay));
