@@ -275,3 +275,197 @@ where
         Ok(self.greeter.place(self.listener.place()?))
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::future::pending;
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{Door, Limits, Wire, door};
+
+    /// Connections out of a channel.
+    struct Memory(mpsc::UnboundedReceiver<(DuplexStream, Peer)>);
+
+    impl Listener for Memory {
+        type Io = DuplexStream;
+
+        async fn accept(&mut self) -> io::Result<(DuplexStream, Peer)> {
+            match self.0.recv().await {
+                Some(accepted) => Ok(accepted),
+                None => pending().await,
+            }
+        }
+
+        fn place(&self) -> io::Result<String> {
+            Ok("memory".to_owned())
+        }
+    }
+
+    /// Wants one byte: `y` is right, `p` panics, an end is one who only looked.
+    struct Byte;
+
+    impl Greeter<DuplexStream> for Byte {
+        type Io = DuplexStream;
+
+        const DEADLINE: Duration = Duration::from_secs(10);
+
+        const KNOWS_PEER: bool = true;
+
+        fn begin(
+            &self,
+            mut stream: DuplexStream,
+            peer: Peer,
+        ) -> Begun<DuplexStream, impl Future<Output = Outcome<DuplexStream>> + Send + 'static> {
+            Begun::Waits(async move {
+                match stream.read_u8().await {
+                    Ok(b'y') => Ok(Some((stream, peer))),
+                    Ok(b'p') => panic!("a planted panic"),
+                    Ok(_) => Err(io::ErrorKind::InvalidData.into()),
+                    Err(_end) => Ok(None),
+                }
+            })
+        }
+
+        fn is_quiet(io: &DuplexStream, is_quiet: fn(&DuplexStream) -> bool) -> bool {
+            is_quiet(io)
+        }
+    }
+
+    struct World {
+        greeted: Greeted<Memory, Byte>,
+        coming: mpsc::UnboundedSender<(DuplexStream, Peer)>,
+    }
+
+    impl World {
+        fn new(limits: Limits, policy: door::Policy) -> Self {
+            let room = Room::with_door(limits, Wire::default(), Door::new(policy)).expect("limits that work");
+            let (coming, memory) = mpsc::unbounded_channel();
+            Self { greeted: Greeted::new(Memory(memory), Byte, &room), coming }
+        }
+
+        /// One from a host of 10.0.0.0/8 or of loopback.
+        fn come(&self, net: u8, host: u16) -> DuplexStream {
+            let [high, low] = host.to_be_bytes();
+            let (ours, theirs) = duplex(64);
+            let peer = SocketAddr::from(([net, 0, high, low], 5000)).into();
+            self.coming.send((theirs, peer)).expect("it is there");
+            ours
+        }
+
+        /// Who comes through by then.
+        async fn within(&mut self, span: Duration) -> Option<String> {
+            let accepted = timeout(span, self.greeted.accept()).await.ok()?;
+            Some(accepted.expect("memory has no errors").1.to_string())
+        }
+
+        fn counts(&self) -> [u64; 4] {
+            let counts = self.greeted.counts();
+            [counts.greeted(), counts.refused(), counts.failed(), counts.late()]
+        }
+    }
+
+    const SHORT: Duration = Duration::from_millis(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stalls_delays_nobody_and_is_closed_by_the_deadline() {
+        let mut world = World::new(Limits::default(), door::Policy::default());
+        let mut stalled = world.come(10, 1);
+        for (host, byte) in [(2, b"y"), (3, b"n"), (4, b"p"), (5, b"y")] {
+            let mut stream = world.come(10, host);
+            stream.write_all(byte).await.expect("it holds that");
+            let expected = (byte == b"y").then(|| format!("10.0.0.{host}:5000"));
+            assert_eq!(world.within(SHORT).await, expected);
+        }
+        drop(world.come(10, 6));
+        assert_eq!(world.within(SHORT).await, None);
+        assert_eq!(world.counts(), [2, 0, 2, 0], "who only looked is neither");
+        assert_eq!(world.within(Duration::from_millis(9_990)).await, None);
+        assert_eq!(world.greeted.places.len(), 1, "it has its time");
+        assert_eq!(world.within(10 * SHORT).await, None);
+        assert_eq!(world.counts(), [2, 0, 2, 1]);
+        assert_eq!(stalled.read(&mut [0]).await.expect("it ends"), 0, "it is closed");
+        assert!(world.greeted.places.is_empty(), "law 9");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn crowd_waits_for_the_longest_no_longer_than_is_patient() {
+        let mut world = World::new(Limits::default(), door::Policy::default());
+        // Those of this machine are no strangers, of whom there may be as many as there may be at all.
+        let mut stalled: Vec<DuplexStream> = (0..GREETINGS_MAX).map(|_| world.come(127, 1)).collect();
+        let mut next = world.come(10, 1);
+        next.write_all(b"y").await.expect("it holds that");
+        assert_eq!(world.within(Duration::from_millis(1_999)).await, None);
+        assert_eq!(world.greeted.places.len(), GREETINGS_MAX);
+        assert_eq!(world.within(2 * SHORT).await.as_deref(), Some("10.0.0.1:5000"));
+        assert_eq!(world.counts(), [1, 0, 0, 2], "a place is kept free");
+        assert_eq!(stalled[0].read(&mut [0]).await.expect("it ends"), 0, "who was first made room");
+        // With one place free nobody else has to.
+        stalled[5].write_all(b"y").await.expect("it holds that");
+        assert_eq!(world.within(SHORT).await.as_deref(), Some("127.0.0.1:5000"));
+        assert_eq!((world.greeted.places.len(), world.counts()[3]), (GREETINGS_MAX - 3, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn strangers_of_one_address_are_bounded_and_dropped_before_anything_is_done_for_them() {
+        let mut world = World::new(Limits::default(), door::Policy::default());
+        let of_one: Vec<DuplexStream> = (0..=GREETINGS_PER_PREFIX_MAX).map(|_| world.come(10, 1)).collect();
+        let of_another = world.come(10, 2);
+        assert_eq!(world.within(SHORT).await, None);
+        assert_eq!(world.counts(), [0, 1, 0, 0]);
+        assert_eq!(world.greeted.places.len(), GREETINGS_PER_PREFIX_MAX + 1);
+        drop((of_one, of_another));
+
+        let rate = Rate { burst: 2, per_second: 1 };
+        let deny = vec!["10.0.0.3/32".parse().expect("a prefix")];
+        let policy = door::Policy { deny, ..door::Policy::default() };
+        let mut world = World::new(Limits { connect_rate: Some(rate), ..Limits::default() }, policy);
+        let mut all = Vec::new();
+        for (net, host, refused) in
+            [(10, 1, 0), (10, 1, 0), (10, 1, 1), (10, 2, 1), (10, 3, 2), (127, 1, 2), (127, 1, 2), (127, 1, 2)]
+        {
+            all.push(world.come(net, host));
+            assert_eq!(world.within(Duration::ZERO).await, None);
+            assert_eq!(world.counts()[1], refused, "{net} {host}");
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+        all.push(world.come(10, 1));
+        assert_eq!(world.within(SHORT).await, None);
+        assert_eq!(world.counts()[1], 2, "it may come again");
+    }
+
+    /// Law 9.
+    #[tokio::test(start_paused = true)]
+    async fn greetings_end_with_the_listener() {
+        let mut world = World::new(Limits::default(), door::Policy::default());
+        let mut streams: Vec<DuplexStream> = (1..5).map(|host| world.come(10, host)).collect();
+        assert_eq!(world.within(SHORT).await, None);
+        world.greeted.close().await;
+        for stream in &mut streams {
+            assert_eq!(stream.read(&mut [0]).await.expect("it ends"), 0);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn accepting_that_is_given_up_loses_nobody() {
+        let mut world = World::new(Limits::default(), door::Policy::default());
+        let mut came = Vec::new();
+        let mut streams = Vec::new();
+        for host in 1..100 {
+            let mut stream = world.come(10, host);
+            stream.write_all(b"y").await.expect("it holds that");
+            streams.push(stream);
+            // Given up at whatever it has come to.
+            came.extend(world.within(Duration::ZERO).await);
+        }
+        while let Some(peer) = world.within(SHORT).await {
+            came.push(peer);
+        }
+        came.sort();
+        came.dedup();
+        assert_eq!((came.len(), world.counts()), (99, [99, 0, 0, 0]));
+    }
+}

@@ -139,3 +139,86 @@ fn days(year: u64, month: u64, day: u64) -> u64 {
     // 1970-01-01 is the 307th day of the year from March 1969 on.
     days(years) + (153 * months + 2) / 5 + day - 1 - days(1969) - 306
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType, date_time_ymd};
+
+    use super::*;
+
+    fn certificate(change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
+        let mut params = CertificateParams::new([]).expect("no names");
+        params.distinguished_name = DistinguishedName::new();
+        change(&mut params);
+        let key = KeyPair::generate().expect("a key");
+        params.self_signed(&key).expect("a certificate").der().to_vec()
+    }
+
+    fn shown(certificate: &[u8]) -> Vec<String> {
+        names(certificate).into_iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+    }
+
+    #[test]
+    fn common_names_come_first_then_hosts_then_mail() {
+        let all = certificate(|params| {
+            params.distinguished_name.push(DnType::OrganizationName, "nobody");
+            params.distinguished_name.push(DnType::CommonName, "bob");
+            params.subject_alt_names = vec![
+                SanType::Rfc822Name("bob@example.org".try_into().expect("plain")),
+                SanType::DnsName("bob.example.org".try_into().expect("plain")),
+                SanType::IpAddress(std::net::Ipv4Addr::LOCALHOST.into()),
+                SanType::Rfc822Name("robert@example.org".try_into().expect("plain")),
+            ];
+        });
+        assert_eq!(shown(&all), ["bob", "bob.example.org", "bob@example.org", "robert@example.org"]);
+        assert_eq!(shown(&certificate(|_| {})), Vec::<String>::new());
+        let wide = certificate(|params| params.distinguished_name.push(DnType::CommonName, "山田"));
+        assert_eq!(shown(&wide), ["山田"]);
+        let long = certificate(|params| params.distinguished_name.push(DnType::CommonName, "x".repeat(300)));
+        assert_eq!(shown(&long), ["x".repeat(300)]);
+    }
+
+    #[test]
+    fn end_is_when_it_says() {
+        for ((year, month, day), expected) in [
+            ((2024, 2, 29), 1_709_164_800),
+            ((2026, 1, 1), 1_767_225_600),
+            ((2049, 12, 31), 2_524_521_600),
+            // From 2050 on it is written otherwise.
+            ((2050, 3, 1), 2_529_705_600),
+            ((2100, 3, 1), 4_107_542_400),
+            ((1999, 12, 31), 946_598_400),
+            ((1970, 1, 1), 0),
+        ] {
+            let made = certificate(|params| {
+                params.not_before = date_time_ymd(1960, 1, 1);
+                params.not_after = date_time_ymd(year, month, day);
+            });
+            let expected = SystemTime::UNIX_EPOCH + Duration::from_secs(expected);
+            assert_eq!(not_after(&made), Some(expected), "{year}-{month}-{day}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// What is not written as it should be has no names, or some; it is never more than is there, and no panic.
+        #[test]
+        fn any_bytes_are_read(at in 0..400usize, byte: u8, cut in 0..400usize, bytes: Vec<u8>) {
+            static WHOLE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+            let whole = WHOLE.get_or_init(|| certificate(|params| {
+                params.distinguished_name.push(DnType::CommonName, "bob");
+                params.subject_alt_names = vec![SanType::DnsName("bob.example.org".try_into().expect("plain"))];
+            }));
+            let mut changed = whole.clone();
+            let at = at % changed.len();
+            changed[at] = byte;
+            for bytes in [&bytes[..], &changed, &whole[..cut % whole.len()]] {
+                let total: usize = names(bytes).iter().map(|name| name.len()).sum();
+                prop_assert!(total <= bytes.len());
+                let _or_none = not_after(bytes);
+            }
+        }
+    }
+}

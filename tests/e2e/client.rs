@@ -3,21 +3,93 @@
 use std::fmt::Display;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "tls")]
+use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::process::DEADLINE;
 
 /// One connection. Every wait has a deadline, and every failure shows the last of what was seen.
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Stream,
     who: String,
     /// All that was received.
     seen: Vec<u8>,
     /// How much of it the test has looked at.
     taken: usize,
     ended: bool,
+}
+
+/// A connection of any kind.
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    #[cfg(feature = "tls")]
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+fn prepared(stream: TcpStream) -> TcpStream {
+    stream.set_nodelay(true).expect("a TCP stream");
+    stream.set_write_timeout(Some(DEADLINE)).expect("a TCP stream");
+    stream
+}
+
+impl Stream {
+    fn socket(&self) -> SockRef<'_> {
+        match self {
+            Self::Tcp(stream) => SockRef::from(stream),
+            Self::Unix(stream) => SockRef::from(stream),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => SockRef::from(&stream.sock),
+        }
+    }
+
+    /// Ends our side, and says so where that is another thing.
+    fn shutdown(&mut self) -> std::io::Result<()> {
+        #[cfg(feature = "tls")]
+        if let Self::Tls(stream) = self {
+            stream.conn.send_close_notify();
+            stream.flush()?;
+        }
+        self.socket().shutdown(Shutdown::Write)
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(bytes),
+            Self::Unix(stream) => stream.read(bytes),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.read(bytes),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.flush(),
+            Self::Unix(stream) => stream.flush(),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
 }
 
 impl Client {
@@ -43,10 +115,67 @@ impl Client {
     }
 
     fn over(stream: TcpStream) -> Self {
-        stream.set_nodelay(true).expect("a TCP stream");
-        stream.set_write_timeout(Some(DEADLINE)).expect("a TCP stream");
         let who = stream.local_addr().expect("it is connected").to_string();
+        Self::new(Stream::Tcp(prepared(stream)), who)
+    }
+
+    /// Connects to a Unix socket, and expects nothing. What the room calls us depends on who else of our process is there.
+    pub(crate) fn dial_unix(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).unwrap_or_else(|e| panic!("cannot connect to {}: {e}", path.display()));
+        stream.set_write_timeout(Some(DEADLINE)).expect("a Unix stream");
+        Self::new(Stream::Unix(stream), String::new())
+    }
+
+    /// Connects within TLS, and expects nothing; from an address of this machine, with something sent before the handshake.
+    #[cfg(feature = "tls")]
+    pub(crate) fn dial_tls(from: IpAddr, addr: SocketAddr, config: Arc<ClientConfig>, before: &[u8]) -> Self {
+        let Self { stream: Stream::Tcp(mut stream), who, .. } = Self::dial_from(from, addr) else {
+            unreachable!("it is a TCP stream");
+        };
+        stream.write_all(before).expect("it is connected");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a TCP stream");
+        let name = ServerName::try_from("localhost").expect("a name");
+        let session = ClientConnection::new(config, name).expect("a sound configuration");
+        Self::new(Stream::Tls(Box::new(StreamOwned::new(session, stream))), who)
+    }
+
+    fn new(stream: Stream, who: String) -> Self {
         Self { stream, who, seen: Vec::new(), taken: 0, ended: false }
+    }
+
+    /// Takes what the welcome says for what the room calls us.
+    pub(crate) fn expect_welcome_as_somebody(&mut self) {
+        let line = self.next_text();
+        let who = line.strip_prefix("欢迎 ").or_else(|| line.strip_prefix("Welcome "));
+        self.who = who.unwrap_or_else(|| self.fail(&format!("{line:?} is no welcome"))).to_owned();
+    }
+
+    /// The certificate that the server has shown.
+    #[cfg(feature = "tls")]
+    pub(crate) fn server_certificate(&self) -> Vec<u8> {
+        let Stream::Tls(stream) = &self.stream else { panic!("it is not within TLS") };
+        let certificates = stream.conn.peer_certificates().expect("the handshake is over");
+        certificates[0].to_vec()
+    }
+
+    /// Ends the connection within TLS without saying so.
+    #[cfg(feature = "tls")]
+    pub(crate) fn cut(self) {
+        let Stream::Tls(stream) = self.stream else { panic!("it is not within TLS") };
+        stream.sock.shutdown(Shutdown::Write).expect("the connection is still there");
+    }
+
+    /// Completes a handshake that is to be refused; the error that comes of it.
+    #[cfg(feature = "tls")]
+    pub(crate) fn expect_broken(mut self) -> std::io::Error {
+        let mut chunk = [0; 1024];
+        loop {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => self.fail("the stream ended cleanly"),
+                Ok(count) => self.seen.extend_from_slice(&chunk[..count]),
+                Err(error) => return error,
+            }
+        }
     }
 
     /// Connects and is welcomed by its own address, first of all (law 4).
@@ -75,7 +204,8 @@ impl Client {
 
     /// A second handle on the same connection, for a thread of its own.
     pub(crate) fn stream(&self) -> TcpStream {
-        let stream = self.stream.try_clone().expect("the stream can be shared");
+        let Stream::Tcp(stream) = &self.stream else { panic!("only a plain stream has two ends") };
+        let stream = stream.try_clone().expect("the stream can be shared");
         stream.set_read_timeout(Some(DEADLINE)).expect("a TCP stream");
         stream
     }
@@ -99,12 +229,12 @@ impl Client {
 
     /// Ends our side; what comes can still be read.
     pub(crate) fn half_close(&mut self) {
-        self.stream.shutdown(Shutdown::Write).expect("the connection is still there");
+        self.stream.shutdown().expect("the connection is still there");
     }
 
     /// Ends the connection with an RST instead of a FIN.
     pub(crate) fn reset(self) {
-        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("a TCP stream");
+        self.stream.socket().set_linger(Some(Duration::ZERO)).expect("a TCP stream");
     }
 
     /// The next line, without its line feed.
@@ -246,6 +376,20 @@ impl Client {
         self.ended
     }
 
+    /// Asserts that the connection ends now, cleanly or by a reset, as when we sent more than was read.
+    pub(crate) fn expect_closed(&mut self) {
+        self.stream.socket().set_read_timeout(Some(DEADLINE)).expect("a stream");
+        let mut chunk = [0; 1024];
+        loop {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return,
+                Ok(count) => self.seen.extend_from_slice(&chunk[..count]),
+                Err(e) if e.kind() == ErrorKind::ConnectionReset => return,
+                Err(e) => self.fail(&format!("it is not closed: {e}")),
+            }
+        }
+    }
+
     fn receive_by(&mut self, until: Instant, awaited: &str) {
         if !self.try_receive_by(until) {
             self.fail(&format!("no sign of {awaited} for {DEADLINE:?}"));
@@ -257,7 +401,7 @@ impl Client {
         let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
             return false;
         };
-        self.stream.set_read_timeout(Some(left)).expect("a TCP stream");
+        self.stream.socket().set_read_timeout(Some(left)).expect("a stream");
         let mut chunk = [0; 16 * 1024];
         match self.stream.read(&mut chunk) {
             Ok(0) => self.ended = true,

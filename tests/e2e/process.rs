@@ -230,17 +230,30 @@ impl Server {
 
     /// Starts a server by way of another program, on as many listeners as asked for.
     pub(crate) fn launch(wrapper: &[&str], listens: &[&str], options: &[&str]) -> Self {
+        let options: Vec<&str> =
+            listens.iter().flat_map(|addr| ["--listen", addr]).chain(options.iter().copied()).collect();
+        Self::launch_in(wrapper, listens.len(), &options)
+    }
+
+    /// Starts a server that listens in so many places as the options say, by addresses or not.
+    pub(crate) fn start_in(places: usize, options: &[&str]) -> Self {
+        Self::launch_in(&[], places, options)
+    }
+
+    fn launch_in(wrapper: &[&str], places: usize, options: &[&str]) -> Self {
         let mut command = under(wrapper);
-        command.arg("serve").args(listens.iter().flat_map(|addr| ["--listen", addr])).args(options);
+        command.arg("serve").args(options);
         command.stdin(Stdio::null());
         let process = Process::spawn(command);
         let stderr = process.stderr.as_ref().expect("it is collected");
         let addrs = stderr.wait_for(|bytes, ended| {
-            let addrs = listening_on(&String::from_utf8_lossy(bytes));
-            (addrs.len() == listens.len() || ended).then_some(addrs)
+            let log = String::from_utf8_lossy(bytes);
+            let is_listening = whole_lines(&log).matches("listening on ").count() == places;
+            (is_listening || ended).then(|| (is_listening, listening_on(&log)))
         });
-        let addrs = addrs.unwrap_or_default();
-        assert_eq!(addrs.len(), listens.len(), "the server does not listen; its stderr: {}", process.stderr());
+        let Some((true, addrs)) = addrs else {
+            panic!("the server does not listen; its stderr: {}", process.stderr());
+        };
         Self { process, addrs }
     }
 
@@ -336,10 +349,13 @@ impl Server {
     }
 }
 
+fn whole_lines(log: &str) -> &str {
+    &log[..log.rfind('\n').map_or(0, |end| end + 1)]
+}
+
 /// The addresses in lines that say `listening on ADDR`.
 pub(crate) fn listening_on(log: &str) -> Vec<SocketAddr> {
-    let whole = &log[..log.rfind('\n').map_or(0, |end| end + 1)];
-    let after = whole.lines().filter_map(|line| line.split_once("listening on "));
+    let after = whole_lines(log).lines().filter_map(|line| line.split_once("listening on "));
     after.filter_map(|(_, rest)| rest.split([' ', '\n', '"']).next()?.parse().ok()).collect()
 }
 
