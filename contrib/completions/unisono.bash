@@ -16,6 +16,9 @@ _unisono() {
             ",$1")
                 cmd="unisono"
                 ;;
+            unisono,admin)
+                cmd="unisono__subcmd__admin"
+                ;;
             unisono,connect)
                 cmd="unisono__subcmd__connect"
                 ;;
@@ -24,6 +27,63 @@ _unisono() {
                 ;;
             unisono,serve)
                 cmd="unisono__subcmd__serve"
+                ;;
+            unisono__subcmd__admin,ban)
+                cmd="unisono__subcmd__admin__subcmd__ban"
+                ;;
+            unisono__subcmd__admin,bans)
+                cmd="unisono__subcmd__admin__subcmd__bans"
+                ;;
+            unisono__subcmd__admin,drain)
+                cmd="unisono__subcmd__admin__subcmd__drain"
+                ;;
+            unisono__subcmd__admin,help)
+                cmd="unisono__subcmd__admin__subcmd__help"
+                ;;
+            unisono__subcmd__admin,kick)
+                cmd="unisono__subcmd__admin__subcmd__kick"
+                ;;
+            unisono__subcmd__admin,notice)
+                cmd="unisono__subcmd__admin__subcmd__notice"
+                ;;
+            unisono__subcmd__admin,stats)
+                cmd="unisono__subcmd__admin__subcmd__stats"
+                ;;
+            unisono__subcmd__admin,unban)
+                cmd="unisono__subcmd__admin__subcmd__unban"
+                ;;
+            unisono__subcmd__admin,who)
+                cmd="unisono__subcmd__admin__subcmd__who"
+                ;;
+            unisono__subcmd__admin__subcmd__help,ban)
+                cmd="unisono__subcmd__admin__subcmd__help__subcmd__ban"
+                ;;
+            unisono__subcmd__admin__subcmd__help,bans)
+                cmd="unisono__subcmd__admin__subcmd__help__subcmd__bans"
+                ;;
+            unisono__subcmd__admin__subcmd__help,drain)
+                cmd="unisono__subcmd__admin__subcmd__help__subcmd__drain"
+                ;;
+            unisono__subcmd__admin__subcmd__help,help)
+                cmd="unisono__subcmd__admin__subcmd__help__subcmd__help"
+                ;;
+            unisono__subcmd__admin__subcmd__help,kick)
+                cmd="unisono__subcmd__admin__subcmd__help__subcmd__kick"
+                ;;
+            unisono__subcmd__admin__subcmd__help,notice)
+                cmd="unisono__subcmd__admin__subcmd__help__subcmd__notice"
+                ;;
+            unisono__subcmd__admin__subcmd__help,stats)
+                cmd="unisono__subcmd__admin__subcmd__help__subcmd__stats"
+                ;;
+            unisono__subcmd__admin__subcmd__help,unban)
+                cmd="unisono__subcmd__admin__subcmd__help__subcmd__unban"
+                ;;
+            unisono__subcmd__admin__subcmd__help,who)
+                cmd="unisono__subcmd__admin__subcmd__help__subcmd__who"
+                ;;
+            unisono__subcmd__help,admin)
+                cmd="unisono__subcmd__help__subcmd__admin"
                 ;;
             unisono__subcmd__help,connect)
                 cmd="unisono__subcmd__help__subcmd__connect"
@@ -34,6 +94,30 @@ _unisono() {
             unisono__subcmd__help,serve)
                 cmd="unisono__subcmd__help__subcmd__serve"
                 ;;
+            unisono__subcmd__help__subcmd__admin,ban)
+                cmd="unisono__subcmd__help__subcmd__admin__subcmd__ban"
+                ;;
+            unisono__subcmd__help__subcmd__admin,bans)
+                cmd="unisono__subcmd__help__subcmd__admin__subcmd__bans"
+                ;;
+            unisono__subcmd__help__subcmd__admin,drain)
+                cmd="unisono__subcmd__help__subcmd__admin__subcmd__drain"
+                ;;
+            unisono__subcmd__help__subcmd__admin,kick)
+                cmd="unisono__subcmd__help__subcmd__admin__subcmd__kick"
+                ;;
+            unisono__subcmd__help__subcmd__admin,notice)
+                cmd="unisono__subcmd__help__subcmd__admin__subcmd__notice"
+                ;;
+            unisono__subcmd__help__subcmd__admin,stats)
+                cmd="unisono__subcmd__help__subcmd__admin__subcmd__stats"
+                ;;
+            unisono__subcmd__help__subcmd__admin,unban)
+                cmd="unisono__subcmd__help__subcmd__admin__subcmd__unban"
+                ;;
+            unisono__subcmd__help__subcmd__admin,who)
+                cmd="unisono__subcmd__help__subcmd__admin__subcmd__who"
+                ;;
             *)
                 ;;
         esac
@@ -41,8 +125,286 @@ _unisono() {
 
     case "${cmd}" in
         unisono)
-            opts="-h -V --help --version serve connect help"
+            opts="-h -V --help --version serve connect admin help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__admin)
+            opts="-h --socket --help who kick ban unban bans notice drain stats help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__admin__subcmd__ban)
+            opts="-h --for --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__admin__subcmd__bans)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__admin__subcmd__drain)
+            opts="-h --for --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__admin__subcmd__help)
+            opts="who kick ban unban bans notice drain stats help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__admin__subcmd__help__subcmd__ban)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__admin__subcmd__help__subcmd__bans)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__admin__subcmd__help__subcmd__drain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__admin__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__admin__subcmd__help__subcmd__kick)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__admin__subcmd__help__subcmd__notice)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__admin__subcmd__help__subcmd__stats)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__admin__subcmd__help__subcmd__unban)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__admin__subcmd__help__subcmd__who)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__admin__subcmd__kick)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__admin__subcmd__notice)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__admin__subcmd__stats)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__admin__subcmd__unban)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__admin__subcmd__who)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -89,8 +451,134 @@ _unisono() {
             return 0
             ;;
         unisono__subcmd__help)
-            opts="serve connect help"
+            opts="serve connect admin help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__help__subcmd__admin)
+            opts="who kick ban unban bans notice drain stats"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__help__subcmd__admin__subcmd__ban)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__help__subcmd__admin__subcmd__bans)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__help__subcmd__admin__subcmd__drain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__help__subcmd__admin__subcmd__kick)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__help__subcmd__admin__subcmd__notice)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__help__subcmd__admin__subcmd__stats)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__help__subcmd__admin__subcmd__unban)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        unisono__subcmd__help__subcmd__admin__subcmd__who)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -145,7 +633,7 @@ _unisono() {
             return 0
             ;;
         unisono__subcmd__serve)
-            opts="-h --listen --unix-mode --tls-listen --tls-cert --tls-key --tls-client-ca --proxy-from --lang --who --plain --raw --line-max --backlog --patience --stall --line-deadline --max-connections --max-per-ip --flood --connect-rate --announcements --trusted --allow --deny --motd --grace --log-format --log-level --metrics --config --print-config --check-config --help"
+            opts="-h --listen --unix-mode --tls-listen --tls-cert --tls-key --tls-client-ca --proxy-from --lang --who --plain --raw --line-max --backlog --patience --stall --line-deadline --max-connections --max-per-ip --flood --connect-rate --announcements --trusted --allow --deny --motd --admin --grace --log-format --log-level --metrics --config --print-config --check-config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -240,6 +728,10 @@ _unisono() {
                     return 0
                     ;;
                 --motd)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

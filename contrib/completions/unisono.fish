@@ -28,6 +28,7 @@ complete -c unisono -n "__fish_unisono_needs_command" -s h -l help -d 'Print hel
 complete -c unisono -n "__fish_unisono_needs_command" -s V -l version -d 'Print version'
 complete -c unisono -n "__fish_unisono_needs_command" -f -a "serve" -d 'Run a room: whoever connects sees every line that anyone says'
 complete -c unisono -n "__fish_unisono_needs_command" -f -a "connect" -d 'Enter a room: stdin to the room, the room to stdout'
+complete -c unisono -n "__fish_unisono_needs_command" -f -a "admin" -d 'Ask a server on this machine who is there, remove somebody, or end it'
 complete -c unisono -n "__fish_unisono_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c unisono -n "__fish_unisono_using_subcommand serve" -l listen -d 'Where to listen, HOST:PORT or unix:PATH; can be repeated [default: 127.0.0.1:8000, or nowhere with --tls-listen]' -r
 complete -c unisono -n "__fish_unisono_using_subcommand serve" -l unix-mode -d 'Who may connect to Unix sockets: the mode of their files' -r
@@ -54,6 +55,7 @@ complete -c unisono -n "__fish_unisono_using_subcommand serve" -l trusted -d 'Wh
 complete -c unisono -n "__fish_unisono_using_subcommand serve" -l allow -d 'Let in nobody else: CIDR,CIDR... [default: everyone]' -r
 complete -c unisono -n "__fish_unisono_using_subcommand serve" -l deny -d 'Let in none of these, though they be allowed: CIDR,CIDR...' -r
 complete -c unisono -n "__fish_unisono_using_subcommand serve" -l motd -d 'Tell newcomers what is in this file, at most 4 KiB' -r -F
+complete -c unisono -n "__fish_unisono_using_subcommand serve" -l admin -d 'Where administrators are answered, unix:PATH: root and the own user [default: nowhere]' -r -F
 complete -c unisono -n "__fish_unisono_using_subcommand serve" -l grace -d 'How long the flush at the end may take' -r
 complete -c unisono -n "__fish_unisono_using_subcommand serve" -l log-format -d 'How the log looks: lines for people, or an object of JSON a line' -r -f -a "text\t''
 json\t''"
@@ -77,6 +79,45 @@ complete -c unisono -n "__fish_unisono_using_subcommand connect" -l tls -d 'With
 complete -c unisono -n "__fish_unisono_using_subcommand connect" -l verbatim -d 'Say every line as it is: no line is a command, as a leading / is doubled'
 complete -c unisono -n "__fish_unisono_using_subcommand connect" -l receive-only -d 'Leave stdin alone, only print'
 complete -c unisono -n "__fish_unisono_using_subcommand connect" -s h -l help -d 'Print help'
-complete -c unisono -n "__fish_unisono_using_subcommand help; and not __fish_seen_subcommand_from serve connect help" -f -a "serve" -d 'Run a room: whoever connects sees every line that anyone says'
-complete -c unisono -n "__fish_unisono_using_subcommand help; and not __fish_seen_subcommand_from serve connect help" -f -a "connect" -d 'Enter a room: stdin to the room, the room to stdout'
-complete -c unisono -n "__fish_unisono_using_subcommand help; and not __fish_seen_subcommand_from serve connect help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and not __fish_seen_subcommand_from who kick ban unban bans notice drain stats help" -l socket -d 'The socket of the server, as of its --admin' -r -F
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and not __fish_seen_subcommand_from who kick ban unban bans notice drain stats help" -s h -l help -d 'Print help'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and not __fish_seen_subcommand_from who kick ban unban bans notice drain stats help" -f -a "who" -d 'Show who is there, and from where'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and not __fish_seen_subcommand_from who kick ban unban bans notice drain stats help" -f -a "kick" -d 'End a member\'s connection'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and not __fish_seen_subcommand_from who kick ban unban bans notice drain stats help" -f -a "ban" -d 'Let in nobody from there, and end who is there from there'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and not __fish_seen_subcommand_from who kick ban unban bans notice drain stats help" -f -a "unban" -d 'Lift a ban'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and not __fish_seen_subcommand_from who kick ban unban bans notice drain stats help" -f -a "bans" -d 'Show the bans, and how long each lasts still'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and not __fish_seen_subcommand_from who kick ban unban bans notice drain stats help" -f -a "notice" -d 'Say something to all'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and not __fish_seen_subcommand_from who kick ban unban bans notice drain stats help" -f -a "drain" -d 'Let in nobody more, and end when all have left'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and not __fish_seen_subcommand_from who kick ban unban bans notice drain stats help" -f -a "stats" -d 'Show numbers of the server'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and not __fish_seen_subcommand_from who kick ban unban bans notice drain stats help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and __fish_seen_subcommand_from who" -s h -l help -d 'Print help'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and __fish_seen_subcommand_from kick" -s h -l help -d 'Print help'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and __fish_seen_subcommand_from ban" -l for -d 'How long [default: until it is lifted or the server ends]' -r
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and __fish_seen_subcommand_from ban" -s h -l help -d 'Print help'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and __fish_seen_subcommand_from unban" -s h -l help -d 'Print help'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and __fish_seen_subcommand_from bans" -s h -l help -d 'Print help'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and __fish_seen_subcommand_from notice" -s h -l help -d 'Print help'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and __fish_seen_subcommand_from drain" -l for -d 'How long it may take at most [default: as long as it takes]' -r
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and __fish_seen_subcommand_from drain" -s h -l help -d 'Print help'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and __fish_seen_subcommand_from stats" -s h -l help -d 'Print help'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and __fish_seen_subcommand_from help" -f -a "who" -d 'Show who is there, and from where'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and __fish_seen_subcommand_from help" -f -a "kick" -d 'End a member\'s connection'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and __fish_seen_subcommand_from help" -f -a "ban" -d 'Let in nobody from there, and end who is there from there'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and __fish_seen_subcommand_from help" -f -a "unban" -d 'Lift a ban'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and __fish_seen_subcommand_from help" -f -a "bans" -d 'Show the bans, and how long each lasts still'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and __fish_seen_subcommand_from help" -f -a "notice" -d 'Say something to all'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and __fish_seen_subcommand_from help" -f -a "drain" -d 'Let in nobody more, and end when all have left'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and __fish_seen_subcommand_from help" -f -a "stats" -d 'Show numbers of the server'
+complete -c unisono -n "__fish_unisono_using_subcommand admin; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c unisono -n "__fish_unisono_using_subcommand help; and not __fish_seen_subcommand_from serve connect admin help" -f -a "serve" -d 'Run a room: whoever connects sees every line that anyone says'
+complete -c unisono -n "__fish_unisono_using_subcommand help; and not __fish_seen_subcommand_from serve connect admin help" -f -a "connect" -d 'Enter a room: stdin to the room, the room to stdout'
+complete -c unisono -n "__fish_unisono_using_subcommand help; and not __fish_seen_subcommand_from serve connect admin help" -f -a "admin" -d 'Ask a server on this machine who is there, remove somebody, or end it'
+complete -c unisono -n "__fish_unisono_using_subcommand help; and not __fish_seen_subcommand_from serve connect admin help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c unisono -n "__fish_unisono_using_subcommand help; and __fish_seen_subcommand_from admin" -f -a "who" -d 'Show who is there, and from where'
+complete -c unisono -n "__fish_unisono_using_subcommand help; and __fish_seen_subcommand_from admin" -f -a "kick" -d 'End a member\'s connection'
+complete -c unisono -n "__fish_unisono_using_subcommand help; and __fish_seen_subcommand_from admin" -f -a "ban" -d 'Let in nobody from there, and end who is there from there'
+complete -c unisono -n "__fish_unisono_using_subcommand help; and __fish_seen_subcommand_from admin" -f -a "unban" -d 'Lift a ban'
+complete -c unisono -n "__fish_unisono_using_subcommand help; and __fish_seen_subcommand_from admin" -f -a "bans" -d 'Show the bans, and how long each lasts still'
+complete -c unisono -n "__fish_unisono_using_subcommand help; and __fish_seen_subcommand_from admin" -f -a "notice" -d 'Say something to all'
+complete -c unisono -n "__fish_unisono_using_subcommand help; and __fish_seen_subcommand_from admin" -f -a "drain" -d 'Let in nobody more, and end when all have left'
+complete -c unisono -n "__fish_unisono_using_subcommand help; and __fish_seen_subcommand_from admin" -f -a "stats" -d 'Show numbers of the server'
