@@ -161,12 +161,13 @@ impl<L: Listener + Send + Sync> Listener for FaultyListener<L> {
         let options = state.options;
         state.streams.insert(peer, Armed::default());
         drop(state);
-        Ok((FaultyStream { inner, peer, random, options, faults: self.faults.clone() }, from))
+        Ok((FaultyStream { inner, peer, random, options, faults: self.faults.clone(), is_unasked: false }, from))
     }
 
     fn is_quiet(io: &Self::Io) -> bool {
         let is_armed = io.faults.lock().streams.get(&io.peer).is_some_and(|armed| armed.fault.is_some());
-        !is_armed && L::is_quiet(&io.inner)
+        // What was pending for nothing was not asked, and wakes nobody when something comes.
+        !is_armed && !io.is_unasked && L::is_quiet(&io.inner)
     }
 
     fn place(&self) -> io::Result<String> {
@@ -182,6 +183,8 @@ pub struct FaultyStream<S> {
     random: Random,
     options: Options,
     faults: Faults,
+    /// The last read was pending for nothing.
+    is_unasked: bool,
 }
 
 impl<S> FaultyStream<S> {
@@ -237,7 +240,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for FaultyStream<S> {
         match self.fault(cx, &[Fault::Read, Fault::Panic]) {
             Some(Fault::Panic) => panic!("{PLANTED_PANIC}"),
             Some(_) => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
-            None => ready!(self.poll_spurious(cx)),
+            None => {
+                let polled = self.poll_spurious(cx);
+                self.is_unasked = polled.is_pending();
+                ready!(polled);
+            }
         }
         let most = self.chop(buffer.remaining());
         let mut part = vec![0; most];
