@@ -315,7 +315,9 @@ impl Limits {
     /// Law 7's bound: what the room and `connections` connections may take of the process's own memory, whatever peers do,
     /// on a runtime with so many worker `threads`.
     ///
-    /// It covers what is allocated, not what an allocator keeps after it was freed, nor the kernel's socket buffers.
+    /// It covers what is allocated, not what an allocator keeps after it was freed, nor the kernel's socket buffers. Connections
+    /// within TLS may have [`TLS_CONNECTION_BYTES`] each besides, and each listener that greets [`GREETINGS_MAX`] times
+    /// [`GREETING_BYTES`].
     pub fn memory_bytes_max(&self, connections: usize, threads: usize) -> usize {
         let segment = self.segment_bytes() + self.turn_bytes();
         let lines = self.backlog_bytes.saturating_add(segment + self.turn_bytes());

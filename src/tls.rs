@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
-use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, SupportedCipherSuite, WantsVerifier};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
@@ -112,8 +113,21 @@ impl Certificates {
     }
 }
 
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
+/// Ring, by the cheapest cipher that is beyond doubt first: each line is encrypted anew for each reader, and AES with 128 bits
+/// costs a quarter less than with 256.
+fn provider() -> Arc<CryptoProvider> {
+    let mut provider = ring::default_provider();
+    let is_aes_128 = |suite: &SupportedCipherSuite| {
+        use rustls::CipherSuite as Suite;
+        matches!(
+            suite.suite(),
+            Suite::TLS13_AES_128_GCM_SHA256
+                | Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | Suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        )
+    };
+    provider.cipher_suites.sort_by_key(|suite| !is_aes_128(suite));
+    Arc::new(provider)
 }
 
 /// The provider has every version that is asked for.
@@ -147,6 +161,7 @@ impl Current {
         })?;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
+        config.ignore_client_order = true;
         Ok(Self { config: Arc::new(config), not_after })
     }
 }
