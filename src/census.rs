@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::callers::Callers;
 use crate::limits::{Limits, PREFIXES_MAX};
-use crate::listen::Peer;
+use crate::listen::{Origin, Peer};
 use crate::notice::Notice;
 use crate::sync::{Arc, Mutex};
 
@@ -37,7 +37,28 @@ impl Default for Counts {
 pub(crate) struct Admission {
     census: Arc<Census>,
     /// Boxed, as few servers limit addresses and every connection pays for what it might hold.
-    prefix: Option<Box<IpAddr>>,
+    known: Option<Box<Known>>,
+}
+
+/// What is remembered of where a connection comes from.
+#[derive(Debug, Default)]
+struct Known {
+    /// Where it counts.
+    prefix: Option<IpAddr>,
+    /// Kept for the log.
+    origin: Option<Origin>,
+}
+
+impl Admission {
+    /// Remembers where the connection comes from, as it is not called by that.
+    pub(crate) fn remember(&mut self, origin: Origin) {
+        self.known.get_or_insert_default().origin = Some(origin);
+    }
+
+    /// Where it comes from, if that was to be [remembered](Self::remember).
+    pub(crate) fn origin(&self) -> Option<Origin> {
+        self.known.as_ref()?.origin
+    }
 }
 
 impl Census {
@@ -77,7 +98,8 @@ impl Census {
             *count += 1;
         }
         counts.connections += 1;
-        Ok(Admission { census: Arc::clone(census), prefix: prefix.map(Box::new) })
+        let known = prefix.map(|prefix| Box::new(Known { prefix: Some(prefix), origin: None }));
+        Ok(Admission { census: Arc::clone(census), known })
     }
 }
 
@@ -85,7 +107,7 @@ impl Drop for Admission {
     fn drop(&mut self) {
         let mut counts = self.census.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.connections -= 1;
-        if let Some(prefix) = &self.prefix
+        if let Some(prefix) = self.known.as_ref().and_then(|known| known.prefix.as_ref())
             && let Some(count) = counts.by_prefix.get_mut(prefix)
         {
             *count -= 1;

@@ -5,8 +5,9 @@ use std::task::{Context, Poll};
 
 use crate::census::Admission;
 use crate::drive::{Drive, End, Idle, Left, Standing};
-use crate::listen::{Listener, Peer};
+use crate::listen::{Listener, Origin, Peer};
 use crate::room::{Member, Room};
+use crate::session::Who;
 use crate::totals::Event;
 
 /// A future that ends when the connection does, and says in the log why. It must be polled by the same waker all its life.
@@ -14,7 +15,7 @@ use crate::totals::Event;
 pub(crate) struct Connection<L: Listener> {
     state: State<L::Io>,
     /// Its place among the connections, free when this is gone.
-    _admission: Admission,
+    admission: Admission,
 }
 
 #[derive(Debug)]
@@ -26,8 +27,12 @@ enum State<S> {
 
 impl<L: Listener> Connection<L> {
     /// A connection from `peer`, on its way into `room`.
-    pub(crate) fn new(stream: L::Io, peer: &Peer, standing: Standing, room: &Room, admission: Admission) -> Self {
-        Self { state: State::Idle(Idle::new(stream, room.seat_peer(peer), standing)), _admission: admission }
+    pub(crate) fn new(stream: L::Io, peer: &Peer, standing: Standing, room: &Room, mut admission: Admission) -> Self {
+        // Who is not called by its address from the beginning is found by it in the log.
+        if room.wire().who == Who::Guest || peer.name.is_some() {
+            admission.remember(peer.origin);
+        }
+        Self { state: State::Idle(Idle::new(stream, room.seat_peer(peer), standing)), admission }
     }
 
     /// Touches what the next polls of `connections`, which are all of one room, touch first.
@@ -60,13 +65,13 @@ impl<L: Listener> Future for Connection<L> {
             State::Idle(idle) => {
                 let mut drive = idle.unfold(&left);
                 match Pin::new(&mut drive).poll(cx) {
-                    Poll::Ready(end) => return ended(drive.member(), &end),
+                    Poll::Ready(end) => return ended(drive.member(), self.admission.origin(), &end),
                     Poll::Pending if drive.is_idle() => State::Idle(drive.fold()),
                     Poll::Pending => State::Busy(Box::new(drive)),
                 }
             }
             State::Busy(mut drive) => match Pin::new(&mut *drive).poll(cx) {
-                Poll::Ready(end) => return ended(drive.member(), &end),
+                Poll::Ready(end) => return ended(drive.member(), self.admission.origin(), &end),
                 Poll::Pending if drive.is_idle() => State::Idle(drive.fold()),
                 Poll::Pending => State::Busy(drive),
             },
@@ -77,17 +82,17 @@ impl<L: Listener> Future for Connection<L> {
 }
 
 /// Says in the log how it ended, and counts that.
-fn ended(member: &Member, end: &End) -> Poll<()> {
-    let who = member.who();
+fn ended(member: &Member, origin: Option<Origin>, end: &End) -> Poll<()> {
+    let (who, from) = (member.who(), origin.map(tracing::field::display));
     member.room().count(Event::Closed(end.word()));
     match end {
-        End::Stalled => tracing::info!(who, "closed: it took nothing for the stall limit"),
-        End::Torn => tracing::info!(who, "closed: let go amid a line, and the memory for partial lines is spent"),
-        End::Removed => tracing::info!(who, "closed: it was removed"),
-        End::Foreign(protocol) => tracing::info!(who, "closed: it speaks {protocol}"),
-        End::LineDeadline => tracing::info!(who, "closed: a line took longer than the line deadline"),
-        End::Lost(error) => tracing::debug!(who, %error, "connection lost"),
-        End::Left | End::Shutdown => tracing::debug!(who, "connection ended"),
+        End::Stalled => tracing::info!(who, from, "closed: it took nothing for the stall limit"),
+        End::Torn => tracing::info!(who, from, "closed: let go amid a line, and the memory for partial lines is spent"),
+        End::Removed => tracing::info!(who, from, "closed: it was removed"),
+        End::Foreign(protocol) => tracing::info!(who, from, "closed: it speaks {protocol}"),
+        End::LineDeadline => tracing::info!(who, from, "closed: a line took longer than the line deadline"),
+        End::Lost(error) => tracing::debug!(who, from, %error, "connection lost"),
+        End::Left | End::Shutdown => tracing::debug!(who, from, "connection ended"),
     }
     Poll::Ready(())
 }

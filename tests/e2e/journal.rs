@@ -67,6 +67,19 @@ fn log_can_be_json_a_line() {
 }
 
 #[test]
+fn closing_of_a_guest_is_logged_with_its_address() {
+    let server = Server::start(&["--who", "guest"]);
+    let mut stream = TcpStream::connect(server.addr()).expect("the server listens");
+    let from = stream.local_addr().expect("it has one");
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("it takes this");
+    stream.read_to_string(&mut String::new()).expect("it ends in order");
+    server.wait_for_log(SPEAKS);
+    let log = server.stderr();
+    let line = log.lines().find(|line| line.contains(SPEAKS)).expect("it was just there");
+    assert!(line.contains(&format!("who=\"guest-1\" from={from}")), "{line}");
+}
+
+#[test]
 fn log_level_is_what_is_written_and_can_change_at_run_time() {
     let path = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("journal-level.toml");
     std::fs::write(&path, "log-level = \"info\"\n").expect("it can be written");
