@@ -206,11 +206,15 @@ impl Part {
                 Source::Line(other, line) => views[other].text(&views[other].lines[line]),
                 Source::Unseen | Source::Arrival(_) | Source::Departure(_) => b"",
             };
-            let names = names_of(view).take(if is_heard { usize::MAX } else { 1 });
-            if manner.may_count && !names.into_iter().any(|name| departed.contains(name)) {
+            if is_departure_of(view, found, lang) {
+                continue;
+            }
+            // Of one that nobody heard of it is not known whether it got the name that it asked for.
+            let mut names = names_of(view).take(if is_heard { usize::MAX } else { 1 });
+            if manner.may_count && !names.any(|name| departed.contains(name)) {
                 let ended = view.received_end.unwrap_or_default();
                 self.gone.entry(index(place - self.low)).or_default().push((number, ended));
-            } else if !is_departure_of(view, found, lang) {
+            } else {
                 let invariant = if view.ends_missing() { "missed-counts-are-exact" } else { "end-is-the-departure" };
                 let blame = Violation::of(invariant, &[view.client]).line(found);
                 let detail = "its stream ended where this stands in the order, instead of at its own departure";
