@@ -22,6 +22,7 @@ use crate::history::{Client, History, Sample};
 
 mod merge;
 mod numbers;
+mod pace;
 mod story;
 mod sums;
 mod view;
@@ -103,6 +104,7 @@ impl fmt::Display for Law {
 /// - `room-moves-on`: while there is demand, the room takes at least (T/P - 1) x B, to within an eighth.
 /// - `steady-readers-miss-nothing`: whose connection drains at B per P or faster is never let go.
 /// - `let-go-only-when-full`: a reader is let go only when the room is full, and never with endless patience.
+/// - `strangers-keep-their-pace`: where floods are limited, no stranger says more, over any span, than the burst and the pace.
 /// - `backlog-is-bounded`: the room holds at most B, a segment, two turns and the departures.
 /// - `partial-lines-are-bounded`: partial lines take at most their total and one read.
 /// - `awake-readers-are-told-at-once`: who reads all the time, over links that take none, has each line as soon as anybody.
@@ -147,6 +149,7 @@ pub const INVARIANTS: &[(&str, Law)] = &[
     ("room-moves-on", Law::BoundedPatience),
     ("steady-readers-miss-nothing", Law::BoundedPatience),
     ("let-go-only-when-full", Law::BoundedPatience),
+    ("strangers-keep-their-pace", Law::BoundedPatience),
     ("backlog-is-bounded", Law::BoundedMemory),
     ("partial-lines-are-bounded", Law::BoundedMemory),
     ("awake-readers-are-told-at-once", Law::NoLostWake),
@@ -402,6 +405,9 @@ impl Case<'_> {
                 sums::check_balance(self, told, &here, wrong);
                 sums::check_budget(self, told, most, wrong);
             }
+            if let Some(flood) = self.history.rules.limits.flood {
+                pace::check(self, told, flood, wrong);
+            }
         }
         self.check_causes(&told, wrong);
         self.check_quiet(&told, wrong);
@@ -533,6 +539,20 @@ impl Case<'_> {
 
     fn is_awake(&self, number: usize) -> bool {
         self.facts.awake.contains(&self.views[number].client)
+    }
+
+    /// When each place was first seen by somebody who reads all the time: as good as when it was said.
+    fn seen_by_the_awake(&self, told: &Told) -> Vec<Option<Duration>> {
+        let mut seen: Vec<Option<Duration>> = vec![None; told.part.slots.len()];
+        for (number, begin) in told.part.begins.iter().filter(|(number, _)| self.is_awake(**number)) {
+            for line in &self.views[*number].lines {
+                let index = usize::try_from(begin + line.place - told.part.low);
+                if let Some(at) = index.ok().and_then(|index| seen.get_mut(index)) {
+                    *at = Some(at.map_or(line.at, |at| at.min(line.at)));
+                }
+            }
+        }
+        seen
     }
 
     /// Who is awake has every line when the first has it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sim_tests::history::{Client, Event, Healed, History, Record, Rules, Sample, ServerEvent};
 use sim_tests::judge::{Facts, INVARIANTS, Law, What, judge, judge_patience, judge_with};
-use unisono::limits::FOREVER;
+use unisono::limits::{FOREVER, Flood, Rate};
 use unisono::{Lang, Limits, Wire};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -1184,9 +1184,29 @@ fn tally_cases() -> Vec<(&'static str, Vec<Doctored>)> {
     ]
 }
 
+/// A stranger says so many lines of so many bytes, one each so many ms, where two lines and 40 bytes pass at once, and one and 20
+/// a second.
+fn flood(lines: usize, bytes: usize, every_ms: u32) -> Doctored {
+    let mut tape = Tape::new();
+    let lines_rate = Rate { burst: 2, per_second: 1 };
+    tape.history.rules.limits.flood = Some(Flood { lines: lines_rate, bytes: Rate { burst: 40, per_second: 20 } });
+    tape.connect(0);
+    tape.connect(1);
+    for number in 0..lines {
+        tape.say(1, &format!("{number:0bytes$}"));
+        tape.wait(every_ms * MILLISECOND);
+    }
+    watched(tape.done())
+}
+
+fn pace_cases() -> Vec<(&'static str, Vec<Doctored>)> {
+    let cases = vec![flood(3, 3, 0), flood(4, 3, 300), flood(30, 3, 900), flood(2, 60, 0), flood(12, 30, 1100)];
+    vec![("strangers-keep-their-pace", cases)]
+}
+
 fn all_cases() -> Vec<(&'static str, Vec<Doctored>)> {
     let laws = [order_cases(), truth_cases(), bracket_cases(), end_cases(), number_cases()];
-    [laws.concat(), quiet_cases(), gone_cases(), tally_cases(), crowd_cases(), budget_cases()].concat()
+    [laws.concat(), quiet_cases(), gone_cases(), tally_cases(), crowd_cases(), budget_cases(), pace_cases()].concat()
 }
 
 #[test]
@@ -1325,6 +1345,19 @@ fn who_takes_nothing_while_the_clocks_jump_has_not_stalled() {
     let broken = judge_with(&history, &facts).expect_err("it did not jump");
     assert_eq!(broken[0].invariant, "the-stalled-are-closed");
     assert_good(&history, &Facts { jumps: vec![jump], ..facts });
+}
+
+#[test]
+fn good_paces_are_accepted() {
+    for (history, facts) in [flood(2, 10, 0), flood(20, 3, 1000), flood(20, 19, 1000), flood(1, 64, 0)] {
+        assert_good(&history, &facts);
+    }
+    // Of one who is no stranger nothing is asked, and nothing where nobody saw when it was said.
+    let (history, facts) = flood(20, 10, 0);
+    assert_good(&history, &Facts::default());
+    let mut trusting = history;
+    trusting.rules.limits.trusted.push("10.0.0.0/24".parse().expect("a prefix"));
+    assert_good(&trusting, &facts);
 }
 
 #[test]
@@ -1491,6 +1524,23 @@ fn good_crowds_are_accepted() {
         }
     }
     assert_good(&tape.done(), &awake());
+    // All missed its new name, and that it was here.
+    let mut tape = crowd();
+    tape.period();
+    let here: Vec<Client> = tape.members.keys().copied().collect();
+    for &client in &here {
+        tape.pause(client);
+    }
+    tape.rename(9, "ivan");
+    tape.say(0, "#0.2");
+    for &client in &here {
+        tape.let_go(client);
+    }
+    for &client in &here {
+        tape.resume(client);
+    }
+    tape.end(9);
+    assert_good(&tape.done(), &Facts::default());
     // It ends before anybody is told.
     let mut tape = Tape::with_budget(0);
     (0..3).for_each(|client| tape.connect(client));

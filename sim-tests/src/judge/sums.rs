@@ -149,15 +149,7 @@ fn is_gone(case: &Case<'_>, view: &View, by: Duration) -> bool {
 /// As they come to who reads all the time, so many names and one count a period. A period begins when a name is told or
 /// somebody is counted, so a span of some periods touches one more; but a count stands at its end.
 pub(super) fn check_budget(case: &Case<'_>, told: &Told, most: usize, wrong: &mut Vec<Violation>) {
-    let mut seen: Vec<Option<Duration>> = vec![None; told.part.slots.len()];
-    for (number, begin) in told.part.begins.iter().filter(|(number, _)| case.is_awake(**number)) {
-        for line in &case.views[*number].lines {
-            let at = usize::try_from(begin + line.place - told.part.low).ok().and_then(|slot| seen.get_mut(slot));
-            if let Some(at) = at {
-                *at = Some(at.map_or(line.at, |at| at.min(line.at)));
-            }
-        }
-    }
+    let seen = case.seen_by_the_awake(told);
     let of = |steps: &mut dyn Iterator<Item = usize>| {
         let mut seen: Vec<(Duration, usize)> = steps.filter_map(|step| Some((seen[step]?, step))).collect();
         seen.sort_unstable();
