@@ -5,6 +5,7 @@
 #[path = "../../src/callers.rs"]
 mod callers;
 #[path = "../../src/census.rs"]
+#[allow(dead_code, reason = "connections use more of it")]
 mod census;
 #[path = "../../src/flood.rs"]
 #[allow(dead_code, reason = "connections use more of it")]
