@@ -36,6 +36,8 @@ pub(crate) enum Task {
     Serve(Box<Serve>, Settings),
     Connect(Connect),
     Administer(Administer),
+    #[cfg(feature = "password")]
+    HashPassword,
     /// Nothing but to see whether the files that it names can be used.
     Check(Box<Serve>),
     /// Nothing but to show this.
@@ -99,6 +101,8 @@ fn read(arguments: &[OsString]) -> Result<Task, Refusal> {
     let words = match CommandLine::from_arg_matches(&matches).map_err(Refusal::Clap)?.task {
         TaskWords::Serve(words) => words,
         TaskWords::Connect(words) => return Ok(Task::Connect(connect::meaning(words))),
+        #[cfg(feature = "password")]
+        TaskWords::HashPassword => return Ok(Task::HashPassword),
         TaskWords::Admin(words) => return Ok(Task::Administer(admin::meaning(words))),
     };
     let settings = Settings::of(serve_command, matches.subcommand_matches(SERVE).expect("it has matched"));
@@ -148,6 +152,9 @@ enum TaskWords {
     /// Ask a server on this machine who is there, remove somebody, or end it
     #[command(after_help = ADMIN_HELP)]
     Admin(AdminWords),
+    /// Read a password from stdin, one line, and print its hash for --password-file
+    #[cfg(feature = "password")]
+    HashPassword,
 }
 
 #[cfg(all(test, feature = "metrics", feature = "tls"))]
@@ -299,6 +306,8 @@ mod tests {
             allow: prefixes(&["10.0.0.0/8", "fd00::/8"]),
             deny: prefixes(&["10.9.0.0/16", "192.0.2.7/32"]),
             motd: Some("/etc/motd".into()),
+            #[cfg(feature = "password")]
+            passwords: None,
         };
         let options = "--allow 10.0.0.0/8,fd00::/8 --deny 10.9.0.0/16,::ffff:192.0.2.7 --motd /etc/motd";
         assert_eq!(serve(options).door, expected);

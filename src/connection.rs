@@ -88,6 +88,7 @@ fn ended(member: &Member, origin: Option<Origin>, end: &End) -> Poll<()> {
     match end {
         End::Stalled => tracing::info!(who, from, "closed: it took nothing for the stall limit"),
         End::Torn => tracing::info!(who, from, "closed: let go amid a line, and the memory for partial lines is spent"),
+        End::Denied => tracing::info!(who, from, "closed: it did not know the password"),
         End::Removed => tracing::info!(who, from, "closed: it was removed"),
         End::Foreign(protocol) => tracing::info!(who, from, "closed: it speaks {protocol}"),
         End::LineDeadline => tracing::info!(who, from, "closed: a line took longer than the line deadline"),

@@ -4,15 +4,25 @@
 //! decided since, one by one; they pass by themselves and outlive a change of policy. Both are asked before a connection is counted
 //! anywhere, so that who is not let in costs one short line.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU64;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::limits::{IpNet, Ipv6Net};
+use zeroize::Zeroize;
+
+use crate::callers::Callers;
+use crate::limits::{ATTEMPT_RATE, IpNet, Ipv6Net, PREFIXES_MAX};
 use crate::line;
 use crate::notice::Notice;
+
+#[cfg(all(feature = "password", not(loom)))]
+mod hashes;
+#[cfg(all(feature = "password", not(loom)))]
+pub use self::hashes::{HASHES_MAX, Hashes, HashesError, hash};
 
 /// The longest message of the day, in bytes as its author wrote it.
 pub const MOTD_BYTES_MAX: usize = 4096;
@@ -21,7 +31,7 @@ pub const MOTD_BYTES_MAX: usize = 4096;
 pub const BANS_MAX: usize = 1024;
 
 /// What the keeper of a server has decided: by default everyone is let in, and nobody is told anything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Policy {
     /// Who alone is let in. Empty: everyone who is not denied.
     pub allow: Vec<IpNet>,
@@ -29,6 +39,45 @@ pub struct Policy {
     pub deny: Vec<IpNet>,
     /// What newcomers are told behind their welcome, but in a [plain](crate::Wire::plain) room.
     pub motd: Option<Motd>,
+    /// Who proves that newcomers know a password. `None`: nobody is asked for one. One that has proved its name is not asked, nor one
+    /// of this machine: whom a Unix socket lets in is for the mode of its file.
+    pub passwords: Option<Arc<dyn Passwords>>,
+}
+
+/// What somebody says to be let in. It is wiped when it is dropped, and shown to nobody.
+pub struct Password(Vec<u8>);
+
+impl Password {
+    /// These bytes.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// As it was sent, without its line end.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Password {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password")
+    }
+}
+
+/// Whether a password is right, once that is known. Dropped, it need not be known any more.
+pub type Verdict = Pin<Box<dyn Future<Output = bool> + Send>>;
+
+/// Who proves passwords. It shall take as long for a wrong one as for a right one, and shall not hold up the thread that polls it.
+pub trait Passwords: fmt::Debug + Send + Sync {
+    /// Begins to prove one.
+    fn verify(&self, password: Password) -> Verdict;
 }
 
 /// A message of the day, as it is told: notices, a line each. A clone is the same message.
@@ -120,12 +169,25 @@ pub struct Ban {
 pub struct TooManyBans;
 
 /// A policy, and the bans beside it. (Its locks are std's: no order of the room hangs on them, and no model needs to see them.)
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Door {
     policy: Mutex<Arc<Policy>>,
     /// By prefix, of which each is there once.
     bans: Mutex<Vec<Ban>>,
     is_shut: AtomicBool,
+    /// Who has tried passwords lately.
+    attempts: Mutex<Callers>,
+}
+
+impl Default for Door {
+    fn default() -> Self {
+        Self {
+            policy: Mutex::default(),
+            bans: Mutex::default(),
+            is_shut: AtomicBool::default(),
+            attempts: Mutex::new(Callers::new(PREFIXES_MAX)),
+        }
+    }
 }
 
 impl Door {
@@ -148,6 +210,12 @@ impl Door {
     /// Lets in nobody any more.
     pub fn shut(&self) {
         self.is_shut.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether one more password may be tried from `site` as of `now`; it is counted if so.
+    pub(crate) fn may_try(&self, site: Site, now: Instant) -> bool {
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        attempts.may_come(site.prefix().addr(), ATTEMPT_RATE, now)
     }
 
     /// Why one is not let in, if it is not. Who comes from no address is for the mode of a file to keep out.

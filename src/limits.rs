@@ -126,6 +126,12 @@ pub const ANNOUNCEMENTS_DEFAULT: usize = 16;
 /// How long a server lets a period of announcements last: by then who came and went without a name is told of in a count.
 pub const ANNOUNCEMENTS_PERIOD: Duration = Duration::from_secs(1);
 
+/// How fast passwords may be tried from one IPv4 address or one IPv6 /64.
+pub(crate) const ATTEMPT_RATE: Rate = Rate { burst: 10, per_second: 1 };
+
+/// How often one connection may try a password.
+pub(crate) const ATTEMPTS_MAX: u8 = 3;
+
 /// Every number of a room and of the server around it.
 ///
 /// ```

@@ -134,6 +134,19 @@ pub enum Notice<'a> {
     Http,
     /// It begins a handshake of TLS: we close.
     Tls,
+    /// It has to say a password before it may enter.
+    PasswordWanted,
+    /// The password is wrong; it may try again.
+    PasswordWrong,
+    /// The password is wrong, for the last time: we close.
+    PasswordRefused,
+    /// Too many passwords were tried from its address: we close.
+    PasswordHasty,
+    /// No right password came in time: we close.
+    PasswordDeadline {
+        /// In what time.
+        limit: Duration,
+    },
     /// Who comes from its address is not let in.
     NotLetIn,
     /// There are as many connections as there may be: it is not let in.
@@ -188,6 +201,11 @@ impl Notice<'_> {
             Self::LineDeadline { limit } => format!("一行过了 {limit:?} 还没有写完：连接关闭"),
             Self::Http => "这里是聊天室，不是网站：请用 nc、telnet 或 unisono connect 连接".to_owned(),
             Self::Tls => "这个端口不用 TLS：连接关闭".to_owned(),
+            Self::PasswordWanted => "请先输入密码".to_owned(),
+            Self::PasswordWrong => "密码不对，请再试".to_owned(),
+            Self::PasswordRefused => "密码不对：连接关闭".to_owned(),
+            Self::PasswordHasty => "来自你的地址的密码试得太频繁：连接关闭，请稍后再来".to_owned(),
+            Self::PasswordDeadline { limit } => format!("{limit:?} 内没有收到正确的密码：连接关闭"),
             Self::NotLetIn => "这里不接受来自你的地址的连接".to_owned(),
             Self::ServerFull { connections_max } => format!("服务器已满：最多 {connections_max} 个连接，请稍后再来"),
             Self::AddressFull { per_ip_max } => format!("来自你的地址的连接太多：最多 {per_ip_max} 个"),
@@ -226,6 +244,13 @@ impl Notice<'_> {
                 "this port is a chat room and no web server: connect with nc, telnet or unisono connect".to_owned()
             }
             Self::Tls => "no TLS on this port: connection closed".to_owned(),
+            Self::PasswordWanted => "password, please".to_owned(),
+            Self::PasswordWrong => "wrong password, try again".to_owned(),
+            Self::PasswordRefused => "wrong password: connection closed".to_owned(),
+            Self::PasswordHasty => {
+                "too many passwords tried from your address: connection closed, try again later".to_owned()
+            }
+            Self::PasswordDeadline { limit } => format!("no right password within {limit:?}: connection closed"),
             Self::NotLetIn => "connections from your address are not let in here".to_owned(),
             Self::ServerFull { connections_max } => {
                 format!("server full: at most {connections_max} connections, try again later")
@@ -308,6 +333,11 @@ mod tests {
             Notice::LineDeadline { .. } => "line deadline",
             Notice::Http => "HTTP request",
             Notice::Tls => "TLS handshake",
+            Notice::PasswordWanted => "password wanted",
+            Notice::PasswordWrong => "password wrong",
+            Notice::PasswordRefused => "password refused",
+            Notice::PasswordHasty => "password hasty",
+            Notice::PasswordDeadline { .. } => "password deadline",
             Notice::NotLetIn => "not let in",
             Notice::ServerFull { .. } => "server full",
             Notice::AddressFull { .. } => "address full",
@@ -317,7 +347,7 @@ mod tests {
         }
     }
 
-    const NOTICES: [Notice<'static>; 28] = [
+    const NOTICES: [Notice<'static>; 33] = [
         Notice::Missed { lines: N as u64 },
         Notice::TooLong { line_bytes_max: N },
         Notice::Unspared,
@@ -340,6 +370,11 @@ mod tests {
         Notice::LineDeadline { limit: Duration::from_secs(N as u64) },
         Notice::Http,
         Notice::Tls,
+        Notice::PasswordWanted,
+        Notice::PasswordWrong,
+        Notice::PasswordRefused,
+        Notice::PasswordHasty,
+        Notice::PasswordDeadline { limit: Duration::from_secs(N as u64) },
         Notice::NotLetIn,
         Notice::ServerFull { connections_max: N },
         Notice::AddressFull { per_ip_max: N },

@@ -175,6 +175,8 @@ struct State {
     prompt_bytes: u64,
     is_open: bool,
     announcements: Announcements,
+    /// Woken by the end: those who do not ask to enter yet.
+    outside: BTreeMap<usize, Waker>,
     /// Woken when the last seat goes.
     when_empty: Option<Waker>,
     /// How many numbers were given to guests.
@@ -208,6 +210,8 @@ struct Seat {
     presence: Presence,
     /// Where it comes from, unless from this machine by itself.
     site: Option<Site>,
+    /// It has proved who it is, or is of this machine: it needs no password.
+    is_known: bool,
     /// It was removed: it adds nothing more and reads nothing more, and has to be told.
     is_removed: bool,
 }
@@ -222,6 +226,7 @@ impl Seat {
             reader: None,
             presence: Presence::Coming,
             site: None,
+            is_known: false,
             is_removed: false,
         }
     }
@@ -294,6 +299,7 @@ impl Room {
             prompt_bytes: limits.prompt_bytes as u64,
             is_open: true,
             announcements: Announcements::new(limits.announcements.filter(|_| !wire.plain)),
+            outside: BTreeMap::new(),
             when_empty: None,
             guests: 0,
             members: 0,
@@ -427,9 +433,12 @@ impl Room {
             (None, Origin::Local { .. }, session::Who::Address) => self.seat_named(&peer.origin.to_string()),
             (None, origin, _) => self.seat(&origin.to_string()),
         };
-        if let Some(ip) = peer.ip() {
-            self.shared.change(|state, _| state.seats[member.key].site = Some(Site::of(ip)));
-        }
+        let site = peer.ip().map(Site::of);
+        let is_known = peer.name.is_some() || site.is_none();
+        self.shared.change(|state, _| {
+            let seat = &mut state.seats[member.key];
+            (seat.site, seat.is_known) = (site, is_known);
+        });
         member
     }
 
@@ -445,6 +454,9 @@ impl Room {
             }
             state.sweep(wakes);
             state.senders.wake_all(wakes);
+            for waker in std::mem::take(&mut state.outside).into_values() {
+                wakes.push(waker);
+            }
             state.announcements.wake_announcer(wakes);
             let readers = state.seats.iter_mut().filter_map(|(_, seat)| seat.reader.as_mut());
             for waker in readers.filter_map(Reader::unblock) {
@@ -849,7 +861,7 @@ impl State {
         self.seats[key].is_removed = true;
         // Awake before its own departure could wake it.
         let of_reader = if self.seats[key].reader.is_some() { self.unpark(key) } else { None };
-        for waker in of_reader.into_iter().chain(self.drop_ticket(key)) {
+        for waker in of_reader.into_iter().chain(self.drop_ticket(key)).chain(self.outside.remove(&key)) {
             wakes.push(waker);
         }
         self.depart(key, departure, wakes);
@@ -1203,6 +1215,29 @@ impl Member {
         self.room.shared.change(|state, wakes| state.stop_reading(key, wakes));
     }
 
+    /// Whether it has to prove that it knows a password before it enters.
+    pub(crate) fn must_prove(&self) -> bool {
+        let has_passwords = self.room.door().policy().passwords.is_some();
+        has_passwords && self.room.shared.change(|state, _| !state.seats[self.key].is_known)
+    }
+
+    /// Where it comes from, unless from this machine by itself.
+    pub(crate) fn site(&self) -> Option<Site> {
+        self.room.shared.change(|state, _| state.seats[self.key].site)
+    }
+
+    /// Waits for nothing but the end, of the room or of this member's being here: for one that does not ask to enter yet.
+    pub(crate) fn poll_outside(&mut self, cx: &mut Context<'_>) -> Poll<Closed> {
+        let key = self.key;
+        self.room.shared.change(|state, _| {
+            if !state.is_open || state.seats[key].is_removed {
+                return Poll::Ready(Closed);
+            }
+            state.outside.insert(key, cx.waker().clone());
+            Poll::Pending
+        })
+    }
+
     /// Whether it was [removed](Room::remove).
     pub fn is_removed(&self) -> bool {
         self.room.shared.change(|state, _| state.seats[self.key].is_removed)
@@ -1220,6 +1255,7 @@ impl Drop for Member {
         let _broken = self.room.shared.change_unless_broken(|state, wakes| {
             state.depart(key, &departure, wakes);
             state.stop_reading(key, wakes);
+            state.outside.remove(&key);
             state.seats.remove(key);
             if state.seats.is_empty()
                 && let Some(waker) = state.when_empty.take()

@@ -6,6 +6,7 @@
 //! member's own doings is the order of its input.
 
 use crate::command::{self, Command};
+use crate::door::Password;
 use crate::guess::{Foreign, Guess, Guessed};
 use crate::limits::Limits;
 use crate::line::{self, Event, Splitter};
@@ -179,6 +180,21 @@ impl Session {
         Some(mean(event, self.wire, self.line_bytes_max, who, answer))
     }
 
+    /// Takes the next line of what is held for a password; `at_end` of the input, the unended one if there is no other. `None`: there is
+    /// no whole one. One that is too long is as good as an empty one, which nobody has.
+    pub(crate) fn password(&mut self, at_end: bool) -> Option<Password> {
+        let mut event = self.splitter.next(&mut &[][..]).map(password_of);
+        if event.is_none() && at_end {
+            event = self.splitter.finish().map(password_of);
+        }
+        event
+    }
+
+    /// Refuses the line under way: no password is as long.
+    pub(crate) fn refuse_password(&mut self) {
+        self.splitter.refuse();
+    }
+
     /// Holds `input` for later.
     pub(crate) fn keep(&mut self, input: &[u8]) {
         if !input.is_empty() {
@@ -219,6 +235,13 @@ impl Session {
     /// Whether a line has begun that has not ended, or a command of telnet.
     pub(crate) fn is_amid_line(&self) -> bool {
         self.splitter.is_amid_line() || matches!(&self.tongue, Tongue::Telnet(telnet) if telnet.is_amid_command())
+    }
+}
+
+fn password_of(event: Event<'_>) -> Password {
+    match event {
+        Event::Line(text) => Password::new(text.to_vec()),
+        Event::TooLong => Password::new(Vec::new()),
     }
 }
 

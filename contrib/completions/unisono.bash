@@ -22,6 +22,9 @@ _unisono() {
             unisono,connect)
                 cmd="unisono__subcmd__connect"
                 ;;
+            unisono,hash-password)
+                cmd="unisono__subcmd__hash__subcmd__password"
+                ;;
             unisono,help)
                 cmd="unisono__subcmd__help"
                 ;;
@@ -88,6 +91,9 @@ _unisono() {
             unisono__subcmd__help,connect)
                 cmd="unisono__subcmd__help__subcmd__connect"
                 ;;
+            unisono__subcmd__help,hash-password)
+                cmd="unisono__subcmd__help__subcmd__hash__subcmd__password"
+                ;;
             unisono__subcmd__help,help)
                 cmd="unisono__subcmd__help__subcmd__help"
                 ;;
@@ -125,7 +131,7 @@ _unisono() {
 
     case "${cmd}" in
         unisono)
-            opts="-h -V --help --version serve connect admin help"
+            opts="-h -V --help --version serve connect admin hash-password help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -450,8 +456,22 @@ _unisono() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        unisono__subcmd__hash__subcmd__password)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         unisono__subcmd__help)
-            opts="serve connect admin help"
+            opts="serve connect admin hash-password help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -604,6 +624,20 @@ _unisono() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        unisono__subcmd__help__subcmd__hash__subcmd__password)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         unisono__subcmd__help__subcmd__help)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -633,7 +667,7 @@ _unisono() {
             return 0
             ;;
         unisono__subcmd__serve)
-            opts="-h --listen --unix-mode --tls-listen --tls-cert --tls-key --tls-client-ca --proxy-from --lang --who --plain --raw --line-max --backlog --patience --stall --line-deadline --max-connections --max-per-ip --flood --connect-rate --announcements --trusted --allow --deny --motd --admin --grace --log-format --log-level --metrics --config --print-config --check-config --help"
+            opts="-h --listen --unix-mode --tls-listen --tls-cert --tls-key --tls-client-ca --proxy-from --lang --who --plain --raw --line-max --backlog --patience --stall --line-deadline --max-connections --max-per-ip --flood --connect-rate --announcements --trusted --allow --deny --motd --password-file --admin --grace --log-format --log-level --metrics --config --print-config --check-config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -728,6 +762,10 @@ _unisono() {
                     return 0
                     ;;
                 --motd)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -29,6 +29,7 @@ complete -c unisono -n "__fish_unisono_needs_command" -s V -l version -d 'Print 
 complete -c unisono -n "__fish_unisono_needs_command" -f -a "serve" -d 'Run a room: whoever connects sees every line that anyone says'
 complete -c unisono -n "__fish_unisono_needs_command" -f -a "connect" -d 'Enter a room: stdin to the room, the room to stdout'
 complete -c unisono -n "__fish_unisono_needs_command" -f -a "admin" -d 'Ask a server on this machine who is there, remove somebody, or end it'
+complete -c unisono -n "__fish_unisono_needs_command" -f -a "hash-password" -d 'Read a password from stdin, one line, and print its hash for --password-file'
 complete -c unisono -n "__fish_unisono_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c unisono -n "__fish_unisono_using_subcommand serve" -l listen -d 'Where to listen, HOST:PORT or unix:PATH; can be repeated [default: 127.0.0.1:8000, or nowhere with --tls-listen]' -r
 complete -c unisono -n "__fish_unisono_using_subcommand serve" -l unix-mode -d 'Who may connect to Unix sockets: the mode of their files' -r
@@ -55,6 +56,7 @@ complete -c unisono -n "__fish_unisono_using_subcommand serve" -l trusted -d 'Wh
 complete -c unisono -n "__fish_unisono_using_subcommand serve" -l allow -d 'Let in nobody else: CIDR,CIDR... [default: everyone]' -r
 complete -c unisono -n "__fish_unisono_using_subcommand serve" -l deny -d 'Let in none of these, though they be allowed: CIDR,CIDR...' -r
 complete -c unisono -n "__fish_unisono_using_subcommand serve" -l motd -d 'Tell newcomers what is in this file, at most 4 KiB' -r -F
+complete -c unisono -n "__fish_unisono_using_subcommand serve" -l password-file -d 'Ask newcomers for a password, of which a hash is in this file: one by `unisono hash-password` a line' -r -F
 complete -c unisono -n "__fish_unisono_using_subcommand serve" -l admin -d 'Where administrators are answered, unix:PATH: root and the own user [default: nowhere]' -r -F
 complete -c unisono -n "__fish_unisono_using_subcommand serve" -l grace -d 'How long the flush at the end may take' -r
 complete -c unisono -n "__fish_unisono_using_subcommand serve" -l log-format -d 'How the log looks: lines for people, or an object of JSON a line' -r -f -a "text\t''
@@ -109,10 +111,12 @@ complete -c unisono -n "__fish_unisono_using_subcommand admin; and __fish_seen_s
 complete -c unisono -n "__fish_unisono_using_subcommand admin; and __fish_seen_subcommand_from help" -f -a "drain" -d 'Let in nobody more, and end when all have left'
 complete -c unisono -n "__fish_unisono_using_subcommand admin; and __fish_seen_subcommand_from help" -f -a "stats" -d 'Show numbers of the server'
 complete -c unisono -n "__fish_unisono_using_subcommand admin; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c unisono -n "__fish_unisono_using_subcommand help; and not __fish_seen_subcommand_from serve connect admin help" -f -a "serve" -d 'Run a room: whoever connects sees every line that anyone says'
-complete -c unisono -n "__fish_unisono_using_subcommand help; and not __fish_seen_subcommand_from serve connect admin help" -f -a "connect" -d 'Enter a room: stdin to the room, the room to stdout'
-complete -c unisono -n "__fish_unisono_using_subcommand help; and not __fish_seen_subcommand_from serve connect admin help" -f -a "admin" -d 'Ask a server on this machine who is there, remove somebody, or end it'
-complete -c unisono -n "__fish_unisono_using_subcommand help; and not __fish_seen_subcommand_from serve connect admin help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c unisono -n "__fish_unisono_using_subcommand hash-password" -s h -l help -d 'Print help'
+complete -c unisono -n "__fish_unisono_using_subcommand help; and not __fish_seen_subcommand_from serve connect admin hash-password help" -f -a "serve" -d 'Run a room: whoever connects sees every line that anyone says'
+complete -c unisono -n "__fish_unisono_using_subcommand help; and not __fish_seen_subcommand_from serve connect admin hash-password help" -f -a "connect" -d 'Enter a room: stdin to the room, the room to stdout'
+complete -c unisono -n "__fish_unisono_using_subcommand help; and not __fish_seen_subcommand_from serve connect admin hash-password help" -f -a "admin" -d 'Ask a server on this machine who is there, remove somebody, or end it'
+complete -c unisono -n "__fish_unisono_using_subcommand help; and not __fish_seen_subcommand_from serve connect admin hash-password help" -f -a "hash-password" -d 'Read a password from stdin, one line, and print its hash for --password-file'
+complete -c unisono -n "__fish_unisono_using_subcommand help; and not __fish_seen_subcommand_from serve connect admin hash-password help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c unisono -n "__fish_unisono_using_subcommand help; and __fish_seen_subcommand_from admin" -f -a "who" -d 'Show who is there, and from where'
 complete -c unisono -n "__fish_unisono_using_subcommand help; and __fish_seen_subcommand_from admin" -f -a "kick" -d 'End a member\'s connection'
 complete -c unisono -n "__fish_unisono_using_subcommand help; and __fish_seen_subcommand_from admin" -f -a "ban" -d 'Let in nobody from there, and end who is there from there'

@@ -62,6 +62,8 @@ pub(crate) struct DoorAsked {
     pub(crate) allow: Vec<IpNet>,
     pub(crate) deny: Vec<IpNet>,
     pub(crate) motd: Option<PathBuf>,
+    #[cfg(feature = "password")]
+    pub(crate) passwords: Option<PathBuf>,
 }
 
 pub(super) const SERVE_HELP: &str = "\
@@ -155,6 +157,10 @@ pub(super) struct ServeWords {
     /// Tell newcomers what is in this file, at most 4 KiB
     #[arg(long, value_name = "FILE", env = "UNISONO_MOTD", hide_env = true)]
     motd: Option<PathBuf>,
+    /// Ask newcomers for a password, of which a hash is in this file: one by `unisono hash-password` a line
+    #[cfg(feature = "password")]
+    #[arg(long, value_name = "FILE", env = "UNISONO_PASSWORD_FILE", hide_env = true)]
+    password_file: Option<PathBuf>,
     /// Where administrators are answered, unix:PATH: root and the own user [default: nowhere]
     #[arg(long, value_name = "ADDR", value_parser = unix, env = "UNISONO_ADMIN", hide_env = true)]
     admin: Option<PathBuf>,
@@ -316,7 +322,13 @@ pub(super) fn meaning(words: ServeWords) -> Result<Serve, Fault> {
         log: log_asked(words.log_format, words.log_level),
         #[cfg(feature = "metrics")]
         metrics: words.metrics,
-        door: DoorAsked { allow: listed(words.allow), deny: listed(words.deny), motd: words.motd },
+        door: DoorAsked {
+            allow: listed(words.allow),
+            deny: listed(words.deny),
+            motd: words.motd,
+            #[cfg(feature = "password")]
+            passwords: words.password_file,
+        },
         admin: words.admin,
     })
 }

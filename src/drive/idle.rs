@@ -130,6 +130,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Idle<S> {
             probe_at: None,
             timer: None,
         };
+        if !is_inside && drive.member.must_prove() {
+            drive.ask();
+        }
         if let Left::Broken(error) = left {
             drive.on_broken(error);
         }

@@ -3,13 +3,16 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::Waker;
 
 use tokio::time::{Instant, advance, timeout};
 
 use super::*;
-use crate::door::{Door, Policy};
+use crate::door::{Door, Passwords, Policy};
 use crate::limits::{FOREVER, Flood, Limits, Rate};
+use crate::listen::{Origin, Peer};
+use crate::name::Name;
 use crate::notice::Lang;
 use crate::room::{Room, Turn, Whom};
 use crate::session::Wire;
@@ -212,6 +215,196 @@ async fn message_of_the_day_is_the_doors_of_that_moment_and_none_of_a_plain_room
     drop(entered(&room, WHO));
     let room = room_with_motd(Wire { plain: true, ..Wire::default() });
     drop(entered(&room, WHO));
+}
+
+/// Knows one password, and takes so long to say so.
+#[derive(Debug)]
+struct Known(&'static str, Duration);
+
+impl Passwords for Known {
+    fn verify(&self, password: Password) -> Verdict {
+        let is_right = password.bytes() == self.0.as_bytes();
+        let takes = self.1;
+        Box::pin(async move {
+            tokio::time::sleep(takes).await;
+            is_right
+        })
+    }
+}
+
+const PROOF: Duration = Duration::from_millis(50);
+const WANTED: &str = "-- password, please\n";
+const WRONG: &str = "-- wrong password, try again\n";
+
+fn room_with_password() -> Room {
+    let limits = Limits { line_deadline: LINE_DEADLINE, linger: LINGER, ..Limits::default() };
+    let door = Door::new(Policy { passwords: Some(Arc::new(Known("sesame", PROOF))), ..Policy::default() });
+    Room::with_door(limits, Wire { lang: Lang::En, ..Wire::default() }, door).expect("limits that work")
+}
+
+fn peer(host: u8) -> Peer {
+    std::net::SocketAddr::from(([10, 0, 0, host], 1)).into()
+}
+
+/// One that was asked for a password.
+fn asked(room: &Room) -> Drive<Stream> {
+    let mut drive = Idle::new(Stream::default(), room.seat_peer(&peer(1)), Standing::Stranger).unfold(&Left::All);
+    assert!(poll(&mut drive).is_pending());
+    assert_eq!(written(&mut drive), WANTED);
+    drive
+}
+
+/// As long as a password is proved.
+async fn prove(drive: &mut Drive<Stream>) -> String {
+    settle(drive);
+    advance(PROOF).await;
+    settle(drive);
+    written(drive)
+}
+
+/// Nobody is told of it, it sees nothing of the room, and nothing of what it sent is said, until the password is proved; what came with
+/// the password is said then.
+#[tokio::test(start_paused = true)]
+async fn nobody_enters_before_its_password_is_proved() {
+    let room = room_with_password();
+    let mut other = member(&room, "other");
+    let mut drive = asked(&room);
+    for wrong in [&b"open\n"[..], b"/quit\r\n"] {
+        send(&mut drive, wrong);
+        assert_eq!(prove(&mut drive).await, WRONG);
+    }
+    say(&mut other, "other: secret\n");
+    assert_eq!(room.tally().members, 1);
+    send(&mut drive, b"sesame\r\nhello\n/who\nyes");
+    settle(&mut drive);
+    assert_eq!((written(&mut drive), room.tally().members), (String::new(), 1), "it is not proved yet");
+    let seen = prove(&mut drive).await;
+    assert!(seen.starts_with("Welcome 10.0.0.1:1\n"), "{seen:?}");
+    assert!(seen.contains("10.0.0.1:1: hello\n") && seen.contains("-- 2 here\n"), "{seen:?}");
+    assert!(!seen.contains("secret") && !seen.contains("sesame"), "{seen:?}");
+    send(&mut drive, b"!\n");
+    settle(&mut drive);
+    assert_eq!(written(&mut drive), "10.0.0.1:1: yes!\n");
+}
+
+/// Its end counts for a line end, and its last lines are said.
+#[tokio::test(start_paused = true)]
+async fn password_needs_no_line_end_and_what_is_piped_behind_it_is_said() {
+    let room = room_with_password();
+    let mut drive = asked(&room);
+    drive.stream.has_ended = true;
+    send(&mut drive, b"sesame\nlast");
+    let (End::Left, PROOF) = end(&mut drive).await else { panic!("it left by itself") };
+    assert_eq!(written(&mut drive), "Welcome 10.0.0.1:1\n10.0.0.1:1: last\n");
+    for (input, expected) in [(&b"sesame"[..], "Welcome 10.0.0.1:1\n"), (b"", ""), (b"open", WRONG)] {
+        let mut drive = asked(&room);
+        drive.stream.has_ended = true;
+        send(&mut drive, input);
+        let (End::Left, _) = end(&mut drive).await else { panic!("it left by itself") };
+        assert_eq!(written(&mut drive), expected, "{input:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn third_wrong_password_ends_it() {
+    let room = room_with_password();
+    let mut drive = asked(&room);
+    send(&mut drive, b"1\n2\n3\nsesame\n");
+    assert_eq!(prove(&mut drive).await, WRONG);
+    assert_eq!(prove(&mut drive).await, WRONG);
+    assert_eq!(prove(&mut drive).await, "-- wrong password: connection closed\n");
+    let (End::Denied, LINGER) = end(&mut drive).await else { panic!("it is denied, and lingers") };
+    assert_eq!(room.tally().said_bytes, 0, "law 4: nobody is told");
+}
+
+/// One that is too long is none, and is held by nobody (law 7).
+#[tokio::test(start_paused = true)]
+async fn long_password_is_wrong_as_soon_as_it_is_too_long() {
+    let room = room_with_password();
+    let mut drive = asked(&room);
+    send(&mut drive, &[b'x'; 5000]);
+    settle(&mut drive);
+    assert_eq!(written(&mut drive), WRONG);
+    assert!(drive.session.memory_bytes() <= 2 * INPUT_BYTES_FREE);
+    send(&mut drive, b"\nsesame\n");
+    assert_eq!(prove(&mut drive).await, "Welcome 10.0.0.1:1\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn passwords_come_from_each_address_at_a_rate() {
+    let room = room_with_password();
+    let mut tried = 0;
+    let hasty = loop {
+        let mut drive = asked(&room);
+        send(&mut drive, b"1\n2\n3\n");
+        drive.stream.has_ended = true;
+        let (ended, _) = end(&mut drive).await;
+        let seen = written(&mut drive);
+        tried += seen.matches("-- wrong").count();
+        assert!(matches!(ended, End::Denied) && tried < 20, "{seen:?}");
+        if seen.contains("too many passwords") {
+            break seen;
+        }
+    };
+    assert!((10..=12).contains(&tried), "{tried} before {hasty:?}, while proving gave a little back");
+    let mut drive = Idle::new(Stream::default(), room.seat_peer(&peer(2)), Standing::Stranger).unfold(&Left::All);
+    send(&mut drive, b"sesame\n");
+    assert_eq!(prove(&mut drive).await, format!("{WANTED}Welcome 10.0.0.2:1\n"), "from elsewhere");
+}
+
+/// The whole dialog has the line deadline; a room that ends, a removal and a shut connection end it at once.
+#[tokio::test(start_paused = true)]
+async fn who_is_asked_for_a_password_is_not_waited_for() {
+    let room = room_with_password();
+    let mut drive = asked(&room);
+    advance(LINE_DEADLINE / 2).await;
+    send(&mut drive, b"open\nses");
+    assert_eq!(prove(&mut drive).await, WRONG);
+    let (End::LineDeadline, waited) = end(&mut drive).await else { panic!("it is late") };
+    assert_eq!(waited, LINE_DEADLINE / 2 + LINGER);
+    assert_eq!(written(&mut drive), "-- no right password within 60s: connection closed\n");
+    drop(drive);
+
+    let mut drive = asked(&room);
+    let removing = async { room.remove(Whom::From("10.0.0.0/8".parse().expect("a prefix"))) };
+    let ((ended, _), removed) = tokio::join!(end(&mut drive), removing);
+    assert!(matches!(ended, End::Removed) && removed == 1, "{ended:?}");
+    assert_eq!(written(&mut drive), "-- you were removed\n");
+
+    let mut drive = asked(&room);
+    send(&mut drive, b"sesame\n");
+    settle(&mut drive);
+    let ((ended, _), ()) = tokio::join!(end(&mut drive), async { room.close() });
+    assert!(matches!(ended, End::Shutdown), "{ended:?}");
+    assert_eq!(room.tally().said_bytes, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_proved_its_name_or_is_of_this_machine_is_not_asked() {
+    let room = room_with_password();
+    let named = Peer { name: Name::parse(b"bell").ok(), ..peer(1) };
+    for (peer, who) in [(named, "bell"), (Origin::Local { uid: 7, pid: Some(9) }.into(), "uid7-pid9")] {
+        let mut drive = Idle::new(Stream::default(), room.seat_peer(&peer), Standing::Stranger).unfold(&Left::All);
+        settle(&mut drive);
+        assert_eq!(written(&mut drive), format!("Welcome {who}\n"));
+    }
+    room.door().replace(Policy::default());
+    drop(entered(&room, WHO));
+}
+
+/// What it speaks is guessed as ever, and telnet is answered.
+#[tokio::test(start_paused = true)]
+async fn browser_is_turned_away_and_telnet_understood_before_a_password() {
+    let room = room_with_password();
+    let mut drive = asked(&room);
+    send(&mut drive, b"GET / HTTP/1.1\r\n\r\n");
+    let (End::Foreign(_), LINGER) = end(&mut drive).await else { panic!("it is no member") };
+    assert!(written(&mut drive).starts_with("HTTP/1.1 400 "));
+    let mut drive = asked(&room);
+    send(&mut drive, b"\xFF\xFD\x01sesame\r\n");
+    settle(&mut drive);
+    assert_eq!(std::mem::take(&mut drive.stream.written), b"\xFF\xFC\x01");
+    assert_eq!(prove(&mut drive).await, "Welcome 10.0.0.1:1\n");
 }
 
 // Who is removed.

@@ -4,8 +4,17 @@ use std::{fs::File, io::Read, path::Path};
 
 use anyhow::Context;
 use unisono::door::{MOTD_BYTES_MAX, Motd, Policy};
+#[cfg(feature = "password")]
+use {
+    std::sync::Arc,
+    unisono::door::{Hashes, Passwords},
+};
 
 use crate::arguments::DoorAsked;
+
+/// The longest file of hashes.
+#[cfg(feature = "password")]
+const PASSWORD_FILE_BYTES_MAX: usize = 64 * 1024;
 
 /// What was asked for, as the files are now.
 ///
@@ -17,7 +26,22 @@ pub(super) fn policy(asked: &DoorAsked) -> anyhow::Result<Policy> {
         Some(path) => motd(path).with_context(|| format!("--motd {}", path.display()))?,
         None => None,
     };
-    Ok(Policy { allow: asked.allow.clone(), deny: asked.deny.clone(), motd })
+    #[cfg(feature = "password")]
+    let passwords = match &asked.passwords {
+        Some(path) => Some(passwords(path).with_context(|| format!("--password-file {}", path.display()))?),
+        None => None,
+    };
+    #[cfg(not(feature = "password"))]
+    let passwords = None;
+    Ok(Policy { allow: asked.allow.clone(), deny: asked.deny.clone(), motd, passwords })
+}
+
+#[cfg(feature = "password")]
+fn passwords(path: &Path) -> anyhow::Result<Arc<dyn Passwords>> {
+    let text = read(path, PASSWORD_FILE_BYTES_MAX)?;
+    anyhow::ensure!(text.len() <= PASSWORD_FILE_BYTES_MAX, "it has more than {PASSWORD_FILE_BYTES_MAX} bytes");
+    let text = String::from_utf8(text).context("it is not UTF-8")?;
+    Ok(Arc::new(Hashes::parse(&text)?))
 }
 
 fn motd(path: &Path) -> anyhow::Result<Option<Motd>> {

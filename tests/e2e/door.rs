@@ -67,3 +67,58 @@ fn file_that_cannot_be_told_ends_the_start_with_its_name() {
         }
     }
 }
+
+/// The hash of a password, as `unisono hash-password` prints it.
+fn hash(password: &str) -> String {
+    let mut command = unisono();
+    command.arg("hash-password");
+    let (status, stdout, stderr) = process::run(command, password.as_bytes());
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    String::from_utf8(stdout).expect("text")
+}
+
+#[test]
+fn who_knows_a_password_comes_in_and_nobody_else() {
+    let path = file("passwords", format!("# ours\n{}{}", hash("open sesame\n"), hash("other")).as_bytes());
+    let options = ["--lang", "en", "--password-file", path.to_str().expect("a path in UTF-8"), "--log-level", "debug"];
+    let mut server = Server::start(&options);
+    let mut anna = Client::dial(server.addr());
+    anna.expect_line("-- password, please");
+    anna.say("open sesame");
+    anna.expect_line(&format!("Welcome {}", anna.who()));
+    let mut enemy = Client::dial(server.addr());
+    enemy.expect_line("-- password, please");
+    for answer in
+        ["-- wrong password, try again", "-- wrong password, try again", "-- wrong password: connection closed"]
+    {
+        enemy.say("open  sesame");
+        enemy.expect_line(answer);
+    }
+    enemy.expect_end();
+    // It pipes, and waits for nothing.
+    let mut berta = Client::dial(server.addr());
+    berta.send(b"other\nhello\n");
+    berta.half_close();
+    berta.expect_line("-- password, please");
+    berta.expect_line(&format!("Welcome {}", berta.who()));
+    berta.expect_line(&format!("{}: hello", berta.who()));
+    berta.expect_end();
+    for line in ["joined", "hello", "left"] {
+        assert!(anna.next_text().ends_with(line), "of the enemy nobody is told");
+    }
+    drop((anna, berta));
+    server.signal("TERM");
+    server.expect_exit_0();
+    assert!(!server.stderr().contains("sesame"), "{}", server.stderr());
+}
+
+#[test]
+fn file_without_a_hash_ends_the_start_and_its_lines_are_not_shown() {
+    let bad = file("passwords-bad", b"open sesame\n");
+    let mut command = unisono();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--password-file"]).arg(&bad);
+    let (status, _, stderr) = process::run(command, b"");
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("--password-file") && stderr.contains("line 1 is no hash by Argon2"), "{stderr}");
+    assert!(!stderr.contains("sesame"), "{stderr}");
+}
