@@ -197,7 +197,7 @@ fn reloads(room: &Room, log: Control, settings: Settings) -> Reloads {
         Ok(Box::new(move || log.set_level(level)))
     });
     let door_room = room.clone();
-    reloads.add(&["allow", "deny", "motd"], move |serve| {
+    reloads.add(&["allow", "deny", "motd", "password-file"], move |serve| {
         let (room, policy) = (door_room.clone(), door::policy(&serve.door)?);
         Ok(Box::new(move || room.door().replace(policy)))
     });

@@ -113,6 +113,21 @@ fn who_knows_a_password_comes_in_and_nobody_else() {
 }
 
 #[test]
+fn passwords_are_asked_for_from_a_reload_on() {
+    let config = file("passwords-later", b"lang = \"en\"\n");
+    let server = Server::start(&["--config", config.to_str().expect("a path in UTF-8")]);
+    let anna = expect_let_in(loopback(1), &server);
+    let hashes = file("passwords-reloaded", hash("open sesame").as_bytes());
+    std::fs::write(&config, format!("lang = \"en\"\npassword-file = {hashes:?}\n")).expect("it can be written");
+    server.signal("HUP");
+    server.wait_for_log("reloaded changed=\"password-file\"");
+    assert!(!server.stderr().contains("waits for a restart"), "{}", server.stderr());
+    let mut berta = Client::dial(server.addr());
+    berta.expect_line("-- password, please");
+    drop((anna, berta));
+}
+
+#[test]
 fn file_without_a_hash_ends_the_start_and_its_lines_are_not_shown() {
     let bad = file("passwords-bad", b"open sesame\n");
     let mut command = unisono();
