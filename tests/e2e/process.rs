@@ -314,6 +314,15 @@ impl Server {
         assert!(self.process.wait_for_stderr_that(is_so), "not so: {}", self.stderr());
     }
 
+    /// Asserts that of those who were not greeted `witness` was told nothing, and the log one thing.
+    pub(crate) fn expect_nobody_came_through(&self, witness: &mut Client) {
+        witness.say("nobody came");
+        witness.expect_echo("nobody came");
+        self.wait_for_log("did not come through");
+        let log = self.stderr();
+        assert_eq!(log.matches("did not come through").count(), 1, "seldom told: {log}");
+    }
+
     /// The most memory the process has had resident so far.
     pub(crate) fn rss_peak_bytes(&self) -> u64 {
         self.status_bytes("VmHWM:")

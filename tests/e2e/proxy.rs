@@ -112,11 +112,7 @@ fn what_is_no_header_is_closed_and_counted() {
         client.expect_closed();
         assert_eq!(client.seen(), b"");
     }
-    witness.say("nobody came");
-    witness.expect_echo("nobody came");
-    server.wait_for_log("did not come through");
-    let log = server.stderr();
-    assert_eq!(log.matches("did not come through").count(), 1, "seldom told: {log}");
+    server.expect_nobody_came_through(&mut witness);
 }
 
 #[test]

@@ -92,11 +92,7 @@ fn what_is_no_tls_of_ours_is_closed_and_counted() {
         let is_alert = client.seen().first().is_none_or(|first| *first == 0x15);
         assert!(is_alert, "{}: {}", bytes.escape_ascii(), client.seen().escape_ascii());
     }
-    witness.say("nobody came");
-    witness.expect_echo("nobody came");
-    server.wait_for_log("did not come through");
-    let log = server.stderr();
-    assert_eq!(log.matches("did not come through").count(), 1, "seldom told: {log}");
+    server.expect_nobody_came_through(&mut witness);
 }
 
 /// Those who stall are closed by the deadline of ten seconds, and meanwhile nobody waits for them.
