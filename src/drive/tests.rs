@@ -9,7 +9,7 @@ use std::task::Waker;
 use tokio::time::{Instant, advance, timeout};
 
 use super::*;
-use crate::door::{Door, Passwords, Policy};
+use crate::door::{Door, Password, Passwords, Policy, Verdict};
 use crate::limits::{FOREVER, Flood, Limits, Rate};
 use crate::listen::{Origin, Peer};
 use crate::name::Name;
