@@ -7,6 +7,7 @@
 //! What a line may show on other people's terminals is the part in [`clean()`] and [`Cleaner`].
 
 use memchr::memchr;
+use zeroize::Zeroize;
 
 pub(crate) use clean::{Cleaner, clean};
 
@@ -47,6 +48,8 @@ pub(crate) struct Splitter {
     bom: Option<u8>,
     /// An unended line was refused: all up to the next line feed is dropped. Then `used == held.len()`.
     is_skipping: bool,
+    /// What is held is for nobody else: it is wiped before its memory is given back.
+    is_secret: bool,
 }
 
 impl Splitter {
@@ -54,7 +57,14 @@ impl Splitter {
     /// With `drop_bom` a byte order mark before everything else is dropped and counts nowhere.
     #[must_use]
     pub(crate) fn new(line_bytes_max: usize, drop_bom: bool) -> Self {
-        Self { held: Vec::new(), used: 0, searched: 0, line_bytes_max, bom: drop_bom.then_some(0), is_skipping: false }
+        let bom = drop_bom.then_some(0);
+        Self { held: Vec::new(), used: 0, searched: 0, line_bytes_max, bom, is_skipping: false, is_secret: false }
+    }
+
+    /// From now on what is held is wiped before its memory is given back, or, of what was not used by now, no more.
+    pub(crate) fn set_secret(&mut self, is_secret: bool) {
+        self.drop_used();
+        self.is_secret = is_secret;
     }
 
     /// The next event out of what is held and then of `input`, which is advanced past what was used.
@@ -239,12 +249,27 @@ impl Splitter {
         let needed = self.held.len() + bytes.len();
         if needed > self.held.capacity() {
             let slack = (needed / 8).max(64);
-            self.held.reserve_exact(bytes.len() + slack);
+            self.make_way(bytes.len() + slack);
         }
         self.held.extend_from_slice(bytes);
     }
 
+    /// Makes room for exactly so many more bytes, and leaves nothing behind that is secret.
+    fn make_way(&mut self, bytes: usize) {
+        if !self.is_secret {
+            self.held.reserve_exact(bytes);
+            return;
+        }
+        let mut held = Vec::with_capacity(self.held.len() + bytes);
+        held.extend_from_slice(&self.held);
+        self.held.zeroize();
+        self.held = held;
+    }
+
     fn drop_held(&mut self) {
+        if self.is_secret {
+            self.held.zeroize();
+        }
         self.held = Vec::new();
         self.used = 0;
         self.searched = 0;
@@ -260,10 +285,24 @@ impl Splitter {
 
     fn drop_used(&mut self) {
         if self.used > 0 {
-            self.held.drain(..self.used);
-            self.held.shrink_to_fit();
+            if self.is_secret {
+                let rest = self.held[self.used..].to_vec();
+                self.held.zeroize();
+                self.held = rest;
+            } else {
+                self.held.drain(..self.used);
+                self.held.shrink_to_fit();
+            }
             self.searched -= self.used;
             self.used = 0;
+        }
+    }
+}
+
+impl Drop for Splitter {
+    fn drop(&mut self) {
+        if self.is_secret {
+            self.held.zeroize();
         }
     }
 }

@@ -180,6 +180,11 @@ impl Session {
         Some(mean(event, self.wire, self.line_bytes_max, who, answer))
     }
 
+    /// From now on what is held is wiped once it was used, or no more.
+    pub(crate) fn set_secret(&mut self, is_secret: bool) {
+        self.splitter.set_secret(is_secret);
+    }
+
     /// Takes the next line of what is held for a password; `at_end` of the input, the unended one if there is no other. `None`: there is
     /// no whole one. One that is too long is as good as an empty one, which nobody has.
     pub(crate) fn password(&mut self, at_end: bool) -> Option<Password> {

@@ -30,6 +30,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
     /// Asks for a password before all else.
     pub(super) fn ask(&mut self) {
         self.phase = Phase::Asking(Box::default());
+        self.session.set_secret(true);
         Notice::PasswordWanted.write(self.member.room().wire().lang, &mut self.told.bytes);
     }
 
@@ -52,6 +53,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
             self.probe_at = None;
             if is_right {
                 self.phase = Phase::Entering;
+                self.session.set_secret(false);
                 self.line = LineClock::default();
                 if self.input == Input::Read {
                     self.input = Input::Held;
