@@ -2,9 +2,9 @@
 //!
 //! Who may connect, the mode of that file says; who has connected, the kernel does. The file is there from when connections are
 //! taken until the listener goes, and is nobody else's: what is no socket is never touched, and what a server that is gone has
-//! left is replaced.
+//! left is replaced. Of servers that begin at once one after the other looks what there is, by a lock on the directory.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -41,6 +41,7 @@ impl Unix {
         let address = SockAddr::unix(path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
+        let _turn = turn(path)?;
         match socket.bind(&address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 remove_stale(path, &address)?;
@@ -84,6 +85,16 @@ impl Drop for Unix {
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
     let metadata = fs::symlink_metadata(path)?;
     Ok((metadata.dev(), metadata.ino()))
+}
+
+/// The right to begin to listen in the directory of `path`, until it is dropped. Without it another server could find the same stale
+/// file, and remove ours which has taken its place; or find ours while nobody listens on it yet. (It is the kernel's, and so goes
+/// with its holder, whatever happens to that; and it is held for a few system calls.)
+fn turn(path: &Path) -> io::Result<File> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = File::open(directory)?;
+    directory.lock()?;
+    Ok(directory)
 }
 
 /// Removes the socket that a server has left that is gone.
@@ -212,6 +223,36 @@ mod tests {
             );
             assert!(path.exists(), "it is left alone");
             let _directory = fs::remove_file(&path);
+        }
+    }
+
+    /// Each of those who begin finds the file of one that is gone; they look one after the other, so only one takes its place.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn of_those_who_begin_at_once_on_what_was_left_just_one_listens() {
+        let directory = Directory::new("race");
+        let path = directory.socket();
+        for _ in 0..200 {
+            drop(net::UnixListener::bind(&path).expect("there is nothing"));
+            let start = std::sync::Barrier::new(4);
+            let runtime = tokio::runtime::Handle::current();
+            let begin = || {
+                let _entered = runtime.enter();
+                start.wait();
+                Unix::bind(&path, 0o660)
+            };
+            let bound = std::thread::scope(|scope| {
+                let begun: Vec<_> = (0..4).map(|_| scope.spawn(begin)).collect();
+                begun.into_iter().map(|one| one.join().expect("it does not panic")).collect::<Vec<_>>()
+            });
+            let (listening, refused): (Vec<_>, Vec<_>) = bound.into_iter().partition(Result::is_ok);
+            assert_eq!(listening.len(), 1, "the others would never be found");
+            for error in refused.into_iter().map(|refused| refused.expect_err("it is none that listens")) {
+                assert_eq!(
+                    (error.kind(), &*error.to_string()),
+                    (io::ErrorKind::AddrInUse, "another server listens there")
+                );
+            }
+            assert!(net::UnixStream::connect(&path).is_ok(), "who listens is who is found");
         }
     }
 
