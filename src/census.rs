@@ -1,14 +1,14 @@
 //! How many connections there are, in all and from each address: who may come in.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::PoisonError;
 use std::time::Instant;
 
 use crate::callers::Callers;
-use crate::limits::{Limits, PREFIXES_MAX};
+use crate::limits::{Limits, SITES_MAX};
 use crate::listen::{Origin, Peer};
 use crate::notice::Notice;
+use crate::site::Site;
 use crate::sync::{Arc, Mutex};
 
 /// Connections that are open.
@@ -22,13 +22,13 @@ struct Counts {
     connections: usize,
     /// Strangers who came lately. Empty when it is nobody's concern how fast they come.
     callers: Callers,
-    /// By prefix; never iterated. Empty when nobody is limited so.
-    by_prefix: HashMap<IpAddr, usize>,
+    /// Never iterated. Empty when nobody is limited so.
+    by_site: HashMap<Site, usize>,
 }
 
 impl Default for Counts {
     fn default() -> Self {
-        Self { connections: 0, callers: Callers::new(PREFIXES_MAX), by_prefix: HashMap::new() }
+        Self { connections: 0, callers: Callers::new(SITES_MAX), by_site: HashMap::new() }
     }
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct Admission {
 #[derive(Debug, Default)]
 struct Known {
     /// Where it counts.
-    prefix: Option<IpAddr>,
+    site: Option<Site>,
     /// Kept for the log.
     origin: Option<Origin>,
 }
@@ -75,8 +75,8 @@ impl Census {
         now: Instant,
     ) -> Result<Admission, Notice<'static>> {
         let rate = limits.connect_rate.filter(|_| !limits.trusts(peer));
-        let from = peer.ip().map(prefix);
-        let prefix = from.filter(|_| limits.per_ip_max != usize::MAX);
+        let from = peer.site();
+        let site = from.filter(|_| limits.per_ip_max != usize::MAX);
         // Poisoned or not, counts stay counts: nothing in here can panic between two of them.
         let mut counts = census.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Some(rate), Some(from)) = (rate, from)
@@ -87,18 +87,18 @@ impl Census {
         if counts.connections >= limits.connections_max {
             return Err(Notice::ServerFull { connections_max: limits.connections_max });
         }
-        if let Some(prefix) = prefix {
-            let count = counts.by_prefix.entry(prefix).or_default();
+        if let Some(site) = site {
+            let count = counts.by_site.entry(site).or_default();
             if *count >= limits.per_ip_max {
                 if *count == 0 {
-                    counts.by_prefix.remove(&prefix);
+                    counts.by_site.remove(&site);
                 }
                 return Err(Notice::AddressFull { per_ip_max: limits.per_ip_max });
             }
             *count += 1;
         }
         counts.connections += 1;
-        let known = prefix.map(|prefix| Box::new(Known { prefix: Some(prefix), origin: None }));
+        let known = site.map(|site| Box::new(Known { site: Some(site), origin: None }));
         Ok(Admission { census: Arc::clone(census), known })
     }
 }
@@ -107,31 +107,20 @@ impl Drop for Admission {
     fn drop(&mut self) {
         let mut counts = self.census.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.connections -= 1;
-        if let Some(prefix) = self.known.as_ref().and_then(|known| known.prefix.as_ref())
-            && let Some(count) = counts.by_prefix.get_mut(prefix)
+        if let Some(site) = self.known.as_ref().and_then(|known| known.site.as_ref())
+            && let Some(count) = counts.by_site.get_mut(site)
         {
             *count -= 1;
             if *count == 0 {
-                counts.by_prefix.remove(prefix);
+                counts.by_site.remove(site);
             }
-        }
-    }
-}
-
-/// What one subscriber is taken to hold: an IPv4 address, or an IPv6 /64 (RFC 6177: the least that a site is given).
-pub(crate) fn prefix(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.into(),
-        IpAddr::V6(ip) => {
-            let [a, b, c, d, ..] = ip.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
         }
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use std::net::SocketAddr;
+    use std::net::{IpAddr, SocketAddr};
     use std::time::Duration;
 
     use super::*;
@@ -172,7 +161,7 @@ mod tests {
             places.extend(place);
         }
         places.clear();
-        assert!(census.counts.lock().expect("whole").by_prefix.is_empty(), "nothing is left behind");
+        assert!(census.counts.lock().expect("whole").by_site.is_empty(), "nothing is left behind");
     }
 
     #[test]
@@ -188,7 +177,7 @@ mod tests {
             Census::admit(&census, &ip("10.0.0.1"), &none_each, Instant::now()),
             Err(Notice::AddressFull { per_ip_max: 0 })
         ));
-        assert!(census.counts.lock().expect("whole").by_prefix.is_empty(), "nothing is left behind");
+        assert!(census.counts.lock().expect("whole").by_site.is_empty(), "nothing is left behind");
 
         let limits = Limits { connections_max: 2, per_ip_max: 1, ..Limits::default() };
         let first = Census::admit(&census, &ip("10.0.0.1"), &limits, Instant::now()).expect("the first comes in");
@@ -200,7 +189,7 @@ mod tests {
             Err(Notice::ServerFull { .. })
         ));
         drop((first, other));
-        assert!(census.counts.lock().expect("whole").by_prefix.is_empty(), "nothing is left behind");
+        assert!(census.counts.lock().expect("whole").by_site.is_empty(), "nothing is left behind");
     }
 
     #[test]

@@ -5,8 +5,7 @@
 //! anywhere, so that who is not let in costs one short line.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::num::NonZeroU64;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +14,7 @@ use std::time::Instant;
 use zeroize::Zeroize;
 
 use crate::callers::Callers;
-use crate::limits::{ATTEMPT_RATE, IpNet, Ipv6Net, PREFIXES_MAX};
+use crate::limits::{ATTEMPT_RATE, IpNet, SITES_MAX};
 use crate::line;
 use crate::notice::Notice;
 
@@ -23,6 +22,7 @@ use crate::notice::Notice;
 mod hashes;
 #[cfg(all(feature = "password", not(loom)))]
 pub use self::hashes::{HASHES_MAX, Hashes, HashesError, hash};
+pub use crate::site::Site;
 
 /// The longest message of the day, in bytes as its author wrote it.
 pub const MOTD_BYTES_MAX: usize = 4096;
@@ -119,41 +119,6 @@ impl Motd {
     }
 }
 
-/// Where somebody comes from, as closely as is worth knowing: an IPv4 address, or the /64 of an IPv6 address, which is the least that
-/// a subscriber is given (RFC 6177). It takes a word, as every connection has one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Site(NonZeroU64);
-
-impl Site {
-    /// Stands before an IPv4 address in the place of a /64: nobody is given addresses that begin so (RFC 4291, section 4).
-    const IPV4: u64 = 0x0100_0001 << 32;
-
-    /// The one of an address.
-    pub fn of(ip: IpAddr) -> Self {
-        let bits = match ip.to_canonical() {
-            IpAddr::V4(ip) => Self::IPV4 | u64::from(ip.to_bits()),
-            IpAddr::V6(ip) => (ip.to_bits() >> 64) as u64,
-        };
-        // Only a group of listeners is called by 64 ones.
-        Self(NonZeroU64::MIN.saturating_add(bits))
-    }
-
-    /// Its addresses.
-    pub fn prefix(self) -> IpNet {
-        let bits = self.0.get() - 1;
-        match u32::try_from(bits ^ Self::IPV4) {
-            Ok(ip) => IpAddr::from(Ipv4Addr::from_bits(ip)).into(),
-            Err(_) => Ipv6Net::new_assert(Ipv6Addr::from_bits(u128::from(bits) << 64), 64).into(),
-        }
-    }
-
-    /// Whether it has addresses in common with `prefix`.
-    pub fn is_within(self, prefix: IpNet) -> bool {
-        let own = self.prefix();
-        prefix.contains(&own) || own.contains(&prefix)
-    }
-}
-
 /// Somebody who is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ban {
@@ -185,7 +150,7 @@ impl Default for Door {
             policy: Mutex::default(),
             bans: Mutex::default(),
             is_shut: AtomicBool::default(),
-            attempts: Mutex::new(Callers::new(PREFIXES_MAX)),
+            attempts: Mutex::new(Callers::new(SITES_MAX)),
         }
     }
 }
@@ -215,7 +180,7 @@ impl Door {
     /// Whether one more password may be tried from `site` as of `now`; it is counted if so.
     pub(crate) fn may_try(&self, site: Site, now: Instant) -> bool {
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        attempts.may_come(site.prefix().addr(), ATTEMPT_RATE, now)
+        attempts.may_come(site, ATTEMPT_RATE, now)
     }
 
     /// Why one is not let in, if it is not. Who comes from no address is for the mode of a file to keep out.
@@ -338,33 +303,6 @@ mod tests {
         let passed = now + Duration::from_secs(1);
         assert_eq!(door.ban(ban(BANS_MAX), passed), Ok(()));
         assert_eq!(door.banned(passed), [Ban { until: None, ..ban(7) }], "the new one has passed as well");
-    }
-
-    #[test]
-    fn site_is_an_ipv4_address_or_the_half_of_an_ipv6_one() {
-        for (ip, site) in [
-            ("10.0.0.1", "10.0.0.1/32"),
-            ("0.0.0.0", "0.0.0.0/32"),
-            ("255.255.255.255", "255.255.255.255/32"),
-            ("::ffff:10.0.0.1", "10.0.0.1/32"),
-            ("::1", "::/64"),
-            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-            ("ffff:ffff:ffff:fffe::1", "ffff:ffff:ffff:fffe::/64"),
-        ] {
-            assert_eq!(Site::of(ip.parse().expect("an address")).prefix(), prefixes(&[site])[0], "{ip}");
-        }
-        for (ip, prefix, expected) in [
-            ("10.0.0.1", "10.0.0.0/8", true),
-            ("10.0.0.1", "10.0.0.1/32", true),
-            ("10.0.0.1", "10.0.0.2/32", false),
-            ("10.0.0.1", "::/0", false),
-            ("2001:db8::1", "2001:db8::/32", true),
-            ("2001:db8::1", "2001:db8::2/128", true),
-            ("2001:db8::1", "2001:db8:0:1::/64", false),
-        ] {
-            assert_eq!(Site::of(ip.parse().expect("an address")).is_within(prefixes(&[prefix])[0]), expected, "{ip}");
-        }
-        assert_eq!(size_of::<Option<Site>>(), 8, "every connection has one");
     }
 
     #[test]

@@ -54,6 +54,7 @@ mod guess;
 mod line;
 mod session;
 mod shard;
+mod site;
 mod sync;
 mod telnet;
 mod wait;

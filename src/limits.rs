@@ -56,16 +56,16 @@ pub(crate) const PRESENT_PER_SLICE: usize = 16;
 /// More than the server's own words in a line of the room take: ` is now `, ` 改名 `, a line feed.
 const NOTICE_WORDS_BYTES: usize = 16;
 
-/// Prefixes of which it is remembered that somebody came from there lately. With more, those are forgotten that would be first
-/// anyway: at the default rate that takes 8,192 strangers a second, each from a prefix of its own.
-pub const PREFIXES_MAX: usize = 4096;
+/// [Sites](crate::door::Site) of which it is remembered that somebody came from there lately. With more, those are forgotten that would be first
+/// anyway: at the default rate that takes 8,192 strangers a second, each from a site of its own.
+pub const SITES_MAX: usize = 4096;
 
 /// Connections of one listener that may be greeted at once: in the handshake of TLS, or saying for whom they are a proxy. Each
 /// takes a file and at most [`GREETING_BYTES`].
 pub const GREETINGS_MAX: usize = 256;
 
 /// Of these, so many strangers from one IPv4 address or one IPv6 /64.
-pub const GREETINGS_PER_PREFIX_MAX: usize = 32;
+pub const GREETINGS_PER_SITE_MAX: usize = 32;
 
 /// While there are as many as may be, who has been at it for so long makes room: three round trips around the world take less.
 pub const GREETING_CROWDED: Duration = Duration::from_secs(2);
@@ -81,7 +81,7 @@ pub const TLS_SEND_BUFFER_BYTES: usize = 32 * 1024;
 pub const TLS_CONNECTION_BYTES: usize = 96 * 1024;
 
 /// What one of them takes: an entry in each of two trees whose nodes may be half empty.
-const PREFIX_BYTES: usize = 256;
+const SITE_BYTES: usize = 256;
 
 /// What the process may hold of the room besides lines: the open segment's spare capacity and its pieces' headers.
 const LOG_SPARE_BYTES: usize = 256 * 1024;
@@ -333,8 +333,8 @@ impl Limits {
         // in a vector that grows by doubling.
         let turns = threads * (READ_BYTES + 2 * self.turn_bytes());
         let each = connections.saturating_mul(CONNECTION_BYTES + INPUT_BYTES_FREE);
-        let prefixes = if self.connect_rate.is_some() { PREFIXES_MAX * PREFIX_BYTES } else { 0 };
-        let fixed = [lines, spare, turns, self.partial_bytes_total, prefixes];
+        let sites = if self.connect_rate.is_some() { SITES_MAX * SITE_BYTES } else { 0 };
+        let fixed = [lines, spare, turns, self.partial_bytes_total, sites];
         fixed.into_iter().fold(each, usize::saturating_add)
     }
 }

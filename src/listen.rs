@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::name::Name;
+use crate::site::Site;
 
 // Under loom tokio has no sockets.
 #[cfg(not(loom))]
@@ -98,6 +99,11 @@ impl Peer {
     /// Its IP address, if it comes by a network.
     pub fn ip(&self) -> Option<IpAddr> {
         self.addr().map(|addr| addr.ip())
+    }
+
+    /// Whom it counts with, if it comes by a network.
+    pub fn site(&self) -> Option<Site> {
+        self.ip().map(Site::of)
     }
 
     /// Its IP address and port, if it comes by a network.

@@ -21,13 +21,14 @@ use smol_str::{SmolStr, format_smolstr};
 
 use crate::announce::{Announcements, Introduction, Presence};
 use crate::budget::{Allowance, Budget};
-use crate::door::{Door, Site};
+use crate::door::Door;
 use crate::limits::{self, Flood, IpNet, Limits, NAME_CHARS_MAX, WHO_BYTES_MAX};
 use crate::listen::{Origin, Peer};
 use crate::log::{Batch, Log, Position};
 use crate::name::{self, GUEST, Name};
 use crate::notice::Lang;
 use crate::session::{self, Wire};
+use crate::site::Site;
 use crate::sync::{Arc, Mutex};
 use crate::totals::{Event, Events, Totals};
 use crate::wait::{Readers, Senders, Ticket, Wakes};
@@ -216,17 +217,25 @@ struct Seat {
     is_removed: bool,
 }
 
+/// What is known of who comes, apart from what it is called.
+#[derive(Clone, Copy, Debug, Default)]
+struct Comer {
+    /// As in [`Seat`].
+    site: Option<Site>,
+    is_known: bool,
+}
+
 impl Seat {
     /// One that has not entered.
-    fn new(who: Who) -> Self {
+    fn new(who: Who, Comer { site, is_known }: Comer) -> Self {
         Self {
             who,
             name_keys: None,
             ticket: None,
             reader: None,
             presence: Presence::Coming,
-            site: None,
-            is_known: false,
+            site,
+            is_known,
             is_removed: false,
         }
     }
@@ -370,6 +379,10 @@ impl Room {
 
     /// A place for a connection that has not entered yet, from this address: the next guest, if addresses are not shown.
     pub fn seat(&self, address: &str) -> Member {
+        self.seat_at(address, Comer::default())
+    }
+
+    fn seat_at(&self, address: &str, comer: Comer) -> Member {
         let address = Who::from(address);
         let (key, who) = self.shared.change(|state, _| {
             let who = match self.shared.wire.who {
@@ -379,7 +392,7 @@ impl Room {
                     format_smolstr!("{GUEST}{}", state.guests)
                 }
             };
-            (state.seats.insert(Seat::new(Who::clone(&who))), who)
+            (state.seats.insert(Seat::new(Who::clone(&who), comer)), who)
         });
         Member { room: self.clone(), key, who }
     }
@@ -387,6 +400,10 @@ impl Room {
     /// A place for who has a name from the beginning, which nobody else can take while it is there. Whoever comes by the same name
     /// meanwhile, or by one that looks alike, gets it with a number: `bob-2`.
     pub fn seat_named(&self, name: &str) -> Member {
+        self.seat_numbered(name, Comer::default())
+    }
+
+    fn seat_numbered(&self, name: &str, comer: Comer) -> Member {
         loop {
             // Each search is by doubling and halving, as many may have come by one name; and again if another was faster.
             let is_free = |number| {
@@ -401,21 +418,21 @@ impl Room {
                 let middle = taken.midpoint(free);
                 *if is_free(middle) { &mut free } else { &mut taken } = middle;
             }
-            if let Some(member) = self.claim(&numbered(name, free)) {
+            if let Some(member) = self.claim(&numbered(name, free), comer) {
                 return member;
             }
         }
     }
 
     /// A place by just this name, if nobody has it.
-    fn claim(&self, name: &str) -> Option<Member> {
+    fn claim(&self, name: &str, comer: Comer) -> Option<Member> {
         let who = Who::from(name);
         let name_keys = Box::new(name::word_keys(name));
         let key = self.shared.change(|state, _| {
             if name_keys.iter().any(|name_key| state.names.contains_key(name_key)) {
                 return None;
             }
-            let key = state.seats.insert(Seat::new(Who::clone(&who)));
+            let key = state.seats.insert(Seat::new(Who::clone(&who), comer));
             for name_key in &*name_keys {
                 state.names.insert(name_key.clone(), key);
             }
@@ -427,19 +444,14 @@ impl Room {
 
     /// A place for a connection from `peer`: by the name that it has proved, by what is known of it, or as the next guest.
     pub(crate) fn seat_peer(&self, peer: &Peer) -> Member {
-        let member = match (&peer.name, peer.origin, self.shared.wire.who) {
-            (Some(name), ..) => self.seat_named(name.as_str()),
+        let site = peer.site();
+        let comer = Comer { site, is_known: peer.name.is_some() || site.is_none() };
+        match (&peer.name, peer.origin, self.shared.wire.who) {
+            (Some(name), ..) => self.seat_numbered(name.as_str(), comer),
             // An address is its own only, while several connections may be of one process.
-            (None, Origin::Local { .. }, session::Who::Address) => self.seat_named(&peer.origin.to_string()),
-            (None, origin, _) => self.seat(&origin.to_string()),
-        };
-        let site = peer.ip().map(Site::of);
-        let is_known = peer.name.is_some() || site.is_none();
-        self.shared.change(|state, _| {
-            let seat = &mut state.seats[member.key];
-            (seat.site, seat.is_known) = (site, is_known);
-        });
-        member
+            (None, Origin::Local { .. }, session::Who::Address) => self.seat_numbered(&peer.origin.to_string(), comer),
+            (None, origin, _) => self.seat_at(&origin.to_string(), comer),
+        }
     }
 
     /// Ends the room: nothing more is said, everyone reads on to the head and then finds its end. No departures are told.
@@ -602,7 +614,7 @@ impl Room {
         let mut line = Vec::new();
         self.shared.wire.lang.announcement(text, &mut line);
         // A place in the queue is a seat's; this one never enters.
-        let key = self.shared.change(|state, _| state.seats.insert(Seat::new(Who::default())));
+        let key = self.shared.change(|state, _| state.seats.insert(Seat::new(Who::default(), Comer::default())));
         let mut herald = Member { room: self.clone(), key, who: Who::default() };
         let _turn = poll_fn(|cx| herald.poll_turn(cx)).await?;
         self.shared.change(|state, wakes| {

@@ -8,7 +8,6 @@
 //! One greeting may follow another: the listener that a `Greeted` takes from may be one itself.
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,9 +17,9 @@ use tokio::time::{Instant, error::Elapsed, sleep_until, timeout};
 
 use super::{Listener, Peer};
 use crate::callers::Callers;
-use crate::census::prefix;
-use crate::limits::{GREETING_CROWDED, GREETINGS_MAX, GREETINGS_PER_PREFIX_MAX, PREFIXES_MAX, Rate};
+use crate::limits::{GREETING_CROWDED, GREETINGS_MAX, GREETINGS_PER_SITE_MAX, Rate, SITES_MAX};
 use crate::room::Room;
+use crate::site::Site;
 
 /// The log says at most so often who did not come through.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -122,7 +121,7 @@ struct Place {
     task: AbortHandle,
     began: Instant,
     /// `None` for who is trusted, and where addresses do not count.
-    prefix: Option<IpAddr>,
+    site: Option<Site>,
 }
 
 impl<L: Listener, G: Greeter<L::Io>> Greeted<L, G> {
@@ -134,7 +133,7 @@ impl<L: Listener, G: Greeter<L::Io>> Greeted<L, G> {
             room: room.clone(),
             tasks: JoinSet::new(),
             places: Vec::new(),
-            callers: Callers::new(PREFIXES_MAX),
+            callers: Callers::new(SITES_MAX),
             counts: Arc::default(),
             told: None,
         }
@@ -155,8 +154,8 @@ impl<L: Listener, G: Greeter<L::Io>> Greeted<L, G> {
     /// Begins with a connection; returns one that need not be greeted.
     fn on_accepted(&mut self, stream: L::Io, peer: Peer) -> Option<(G::Io, Peer)> {
         let limits = self.room.limits_now();
-        let prefix = peer.ip().map(prefix).filter(|_| G::KNOWS_PEER && !limits.trusts(&peer));
-        if !self.may_begin(&peer, prefix, limits.connect_rate) {
+        let site = peer.site().filter(|_| G::KNOWS_PEER && !limits.trusts(&peer));
+        if !self.may_begin(&peer, site, limits.connect_rate) {
             tracing::debug!(%peer, "refused before its greeting");
             count(&self.counts.refused);
             return None;
@@ -168,20 +167,20 @@ impl<L: Listener, G: Greeter<L::Io>> Greeted<L, G> {
             }
             Begun::Waits(greeting) => {
                 let task = self.tasks.spawn(timeout(G::DEADLINE, greeting));
-                self.places.push(Place { task, began: Instant::now(), prefix });
+                self.places.push(Place { task, began: Instant::now(), site });
                 None
             }
         }
     }
 
-    fn may_begin(&mut self, peer: &Peer, prefix: Option<IpAddr>, rate: Option<Rate>) -> bool {
+    fn may_begin(&mut self, peer: &Peer, site: Option<Site>, rate: Option<Rate>) -> bool {
         let now = Instant::now().into_std();
         if G::KNOWS_PEER && peer.ip().is_some_and(|ip| !self.room.door().lets_in(ip, now)) {
             return false;
         }
-        let Some(prefix) = prefix else { return true };
-        let of_prefix = self.places.iter().filter(|place| place.prefix == Some(prefix));
-        of_prefix.count() < GREETINGS_PER_PREFIX_MAX && rate.is_none_or(|rate| self.callers.may_come(prefix, rate, now))
+        let Some(site) = site else { return true };
+        let of_site = self.places.iter().filter(|place| place.site == Some(site));
+        of_site.count() < GREETINGS_PER_SITE_MAX && rate.is_none_or(|rate| self.callers.may_come(site, rate, now))
     }
 
     /// Who has been at it longest makes room.
@@ -412,11 +411,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn strangers_of_one_address_are_bounded_and_dropped_before_anything_is_done_for_them() {
         let mut world = World::new(Limits::default(), door::Policy::default());
-        let of_one: Vec<DuplexStream> = (0..=GREETINGS_PER_PREFIX_MAX).map(|_| world.come(10, 1)).collect();
+        let of_one: Vec<DuplexStream> = (0..=GREETINGS_PER_SITE_MAX).map(|_| world.come(10, 1)).collect();
         let of_another = world.come(10, 2);
         assert_eq!(world.within(SHORT).await, None);
         assert_eq!(world.counts(), [0, 1, 0, 0]);
-        assert_eq!(world.greeted.places.len(), GREETINGS_PER_PREFIX_MAX + 1);
+        assert_eq!(world.greeted.places.len(), GREETINGS_PER_SITE_MAX + 1);
         drop((of_one, of_another));
 
         let rate = Rate { burst: 2, per_second: 1 };
