@@ -4,6 +4,7 @@
 //! was started and ended, and now and then the room's own numbers; no line is parsed here.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use unisono::{Limits, Wire};
@@ -77,6 +78,31 @@ pub enum ServerEvent {
     Crashed,
 }
 
+/// What whoever keeps the server did in the room that lived then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Keeping {
+    /// It had something to say to all, and waited for its turn.
+    Announced {
+        /// Before cleaning.
+        text: String,
+    },
+    /// It removed one who was there, or on its way in.
+    Removed {
+        /// Whom.
+        client: Client,
+    },
+    /// It removed everyone who came from there, and let in nobody else.
+    Banned {
+        /// From where.
+        ip: IpAddr,
+    },
+    /// It let them in again.
+    Lifted {
+        /// From where.
+        ip: IpAddr,
+    },
+}
+
 /// The room's own numbers at one moment, of the server's life at that moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
@@ -129,6 +155,8 @@ pub struct History {
     pub records: Vec<Record>,
     /// What became of the server, by time. Without any event it lived all the time.
     pub server: Vec<(Duration, ServerEvent)>,
+    /// What whoever keeps the server did, by time.
+    pub keeping: Vec<(Duration, Keeping)>,
     /// The room's numbers, by time; perhaps none.
     pub samples: Vec<Sample>,
     /// The quiet end, if there was one.
@@ -162,15 +190,19 @@ impl fmt::Display for Record {
 impl fmt::Display for History {
     /// One line for each event, by time.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut server = self.server.iter().peekable();
+        let server = self.server.iter().map(|(at, event)| (*at, format!("server {event:?}")));
+        let keeping = self.keeping.iter().map(|(at, what)| (*at, format!("keeper {what:?}")));
+        let mut others: Vec<_> = server.chain(keeping).collect();
+        others.sort_by_key(|(at, _)| *at);
+        let mut others = others.iter().peekable();
         for record in &self.records {
-            while let Some((at, event)) = server.next_if(|(at, _)| *at <= record.at) {
-                writeln!(f, "{:>14} server {event:?}", seconds(*at))?;
+            while let Some((at, what)) = others.next_if(|(at, _)| *at <= record.at) {
+                writeln!(f, "{:>14} {what}", seconds(*at))?;
             }
             writeln!(f, "{record}")?;
         }
-        for (at, event) in server {
-            writeln!(f, "{:>14} server {event:?}", seconds(*at))?;
+        for (at, what) in others {
+            writeln!(f, "{:>14} {what}", seconds(*at))?;
         }
         if let Some(Healed { at, end, core }) = &self.healed {
             writeln!(f, "healed from {} to {}: {core:?}", seconds(*at), seconds(*end))?;

@@ -18,8 +18,9 @@ use self::merge::{Manner, Part, Source, wide};
 use self::story::{Of, Story, Telling};
 use self::view::{Life, View};
 use self::wire::Kind;
-use crate::history::{Client, History, Sample};
+use crate::history::{Client, History, Keeping, Sample};
 
+mod keeper;
 mod merge;
 mod numbers;
 mod pace;
@@ -80,6 +81,9 @@ impl fmt::Display for Law {
 /// - `every-line-was-said`: a line was sent by the member it names, byte for byte after cleaning, under the name it had then.
 /// - `every-line-was-said-once`: no line is in the order, or comes to a reader, more often than it was sent.
 /// - `said-lines-are-a-prefix`: what is said of a member's lines is a prefix of them, refused ones apart.
+/// - `announcements-are-the-keepers`: what begins with `-! ` is what whoever keeps the server had to say, once for each time.
+/// - `announcements-keep-their-order`: it is said in the order in which it was to be said, and nothing is left out.
+/// - `announcements-come-to-all`: at the quiet end each of the core has all of it that was to be said since it was welcomed.
 /// - `lines-are-whole`: a stream ends amid a line only if it broke, or its reader stalled, or the server ended.
 /// - `partial-lines-are-never-said`: a line that was never ended, neither by a line feed nor by the input's end, is not said.
 /// - `notices-are-known`: what begins with `-- ` is a whole notice of the protocol.
@@ -87,6 +91,9 @@ impl fmt::Display for Law {
 /// - `one-arrival-first`: a member arrives once, before all that it says, right where its own view begins.
 /// - `one-departure-last`: a member departs once, after all that it says.
 /// - `strangers-are-told-to-nobody`: who never connected or was not let in is never told of.
+/// - `removed-hear-why-last`: who is removed is told so, and nothing more; and nobody else is.
+/// - `removed-depart-at-once`: its departure is told when it is removed, whatever it has still to read or to say.
+/// - `banned-stay-out`: nobody comes in from where whoever keeps the server lets in nobody, and nobody else is kept out so.
 /// - `no-departures-at-the-end`: when the server ends, streams end and no departures are told.
 /// - `told-by-name-before-first-line`: whose arrival was counted is told of by name before it is heard of.
 /// - `speakers-depart-by-name`: the departure of who was heard of is told by name.
@@ -127,6 +134,9 @@ pub const INVARIANTS: &[(&str, Law)] = &[
     ("every-line-was-said", Law::TrueLines),
     ("every-line-was-said-once", Law::TrueLines),
     ("said-lines-are-a-prefix", Law::TrueLines),
+    ("announcements-are-the-keepers", Law::TrueLines),
+    ("announcements-keep-their-order", Law::OneOrder),
+    ("announcements-come-to-all", Law::NoLostWake),
     ("lines-are-whole", Law::TrueLines),
     ("partial-lines-are-never-said", Law::TrueLines),
     ("notices-are-known", Law::TrueLines),
@@ -134,6 +144,9 @@ pub const INVARIANTS: &[(&str, Law)] = &[
     ("one-arrival-first", Law::Brackets),
     ("one-departure-last", Law::Brackets),
     ("strangers-are-told-to-nobody", Law::Brackets),
+    ("removed-hear-why-last", Law::Brackets),
+    ("removed-depart-at-once", Law::NothingLeftBehind),
+    ("banned-stay-out", Law::Brackets),
     ("no-departures-at-the-end", Law::Brackets),
     ("told-by-name-before-first-line", Law::Brackets),
     ("speakers-depart-by-name", Law::Brackets),
@@ -273,6 +286,11 @@ pub enum What {
         /// Else it is told as an arrival.
         was_counted: bool,
     },
+    /// Whoever keeps the server said something.
+    Announced {
+        /// As all saw it.
+        text: Vec<u8>,
+    },
     /// Nobody saw this line: all that were there missed it.
     Unseen,
 }
@@ -376,10 +394,13 @@ impl Case<'_> {
         let (may_count, here) = (may_count(self.history), self.here());
         let end = self.history.healed.as_ref().map_or(Duration::MAX, |healed| healed.end);
         let names_nobody = may_count && self.history.rules.limits.announcements == Some(0);
-        let manner = Manner { lang, may_count, names_nobody, here: &here, quiet: [end, end.saturating_sub(SLACK)] };
+        let quiet = [end, end.saturating_sub(SLACK)];
+        let announced = self.announced();
+        let times = announced.len();
+        let manner = Manner { lang, may_count, names_nobody, announced: times, here: &here, quiet };
         let mut parts = merge::rebuild(self.views, &self.members, &manner, wrong);
         if parts.iter().any(|part| part.is_disputed) {
-            self.look_closer(before, wrong);
+            self.look_closer(before, &announced, wrong);
             return;
         }
         parts.sort_by_key(|part| part.begins.keys().map(|&view| self.views[view].connected).min());
@@ -391,7 +412,7 @@ impl Case<'_> {
             let is_in_time = |view: &usize| self.views[*view].left().is_some() && !self.views[*view].is_late;
             let all_said = clean.iter().copied().filter(is_in_time).collect();
             let steps = story::steps_of_part(self.views, &part);
-            let telling = Telling { lang, may_count, part: Some(&part).filter(|_| may_count) };
+            let telling = Telling { lang, may_count, announced: &announced, part: Some(&part).filter(|_| may_count) };
             let story = story::tell(self.views, &self.members, &steps, Of::Order, &all_said, telling, wrong);
             told.push(Told { part, story });
         }
@@ -400,6 +421,8 @@ impl Case<'_> {
             self.check_let_go(told, wrong);
             self.check_awake(told, wrong);
             self.check_resets(told, wrong);
+            keeper::check_departures(self, told, wrong);
+            keeper::check_announced(self, told, &announced, wrong);
             if let Some(most) = self.history.rules.limits.announcements.filter(|_| may_count) {
                 sums::check_counts(self, told, wrong);
                 sums::check_balance(self, told, &here, wrong);
@@ -410,15 +433,30 @@ impl Case<'_> {
             }
         }
         self.check_causes(&told, wrong);
+        keeper::check_removed(self, wrong);
+        keeper::check_banned(self, wrong);
         self.check_quiet(&told, wrong);
         for told in &told {
             self.write(told, order);
         }
     }
 
+    /// What whoever keeps the server had to say in this life, as all should see it, and since when.
+    fn announced(&self) -> Vec<(Duration, Vec<u8>)> {
+        let until = self.life.over().unwrap_or(Duration::MAX);
+        let most = self.history.rules.limits.line_bytes_max;
+        let keeping = self.history.keeping.iter().filter(|(at, _)| (self.life.started..=until).contains(at));
+        let announced = keeping.filter_map(|(at, what)| match what {
+            Keeping::Announced { text } if text.len() <= most => Some((*at, wire::clean(text.as_bytes()))),
+            _ => None,
+        });
+        announced.collect()
+    }
+
     /// Two views contradict each other. Perhaps one of them is wrong by itself: then that is what to say.
-    fn look_closer(&self, before: usize, wrong: &mut Vec<Violation>) {
-        let telling = Telling { lang: self.history.rules.wire.lang, may_count: may_count(self.history), part: None };
+    fn look_closer(&self, before: usize, announced: &[(Duration, Vec<u8>)], wrong: &mut Vec<Violation>) {
+        let (lang, may_count) = (self.history.rules.wire.lang, may_count(self.history));
+        let telling = Telling { lang, may_count, announced, part: None };
         let mut closer = Vec::new();
         for &member in &self.members {
             let steps = story::steps_of_view(&self.views[member], member);
@@ -836,6 +874,7 @@ impl Case<'_> {
                 (_, Some(Kind::Renamed { new, .. })) => What::Renamed { new: new.to_owned() },
                 (_, Some(Kind::Counted { joined, left })) => What::Counted { joined, left },
                 (_, Some(Kind::Here { .. })) => What::Introduced { was_counted: true },
+                (_, Some(Kind::Announced { text })) => What::Announced { text: text.to_vec() },
                 (_, Some(Kind::Strange) | None) => {
                     order.entries.push(unseen.clone());
                     continue;
@@ -856,7 +895,7 @@ impl Order {
         })
     }
 
-    /// How many of each thing there are: said, arrivals, departures, names, counts, introductions, unseen.
+    /// How many of each thing there are: said, arrivals, departures, names, counts, introductions, announcements, unseen.
     pub fn counts(&self) -> BTreeMap<&'static str, usize> {
         let mut counts = BTreeMap::new();
         for entry in &self.entries {
@@ -867,6 +906,7 @@ impl Order {
                 What::Renamed { .. } => "names",
                 What::Counted { .. } => "counts",
                 What::Introduced { .. } => "introductions",
+                What::Announced { .. } => "announcements",
                 What::Unseen => "unseen",
             };
             *counts.entry(what).or_default() += 1;

@@ -17,7 +17,7 @@ use serde::de::value::StrDeserializer;
 use unisono::limits::{FOREVER, INPUT_BYTES_FREE};
 use unisono::{Lang, Limits, Wire};
 
-use crate::history::{Client, Event, History, Record, Sample, ServerEvent};
+use crate::history::{Client, Event, History, Keeping, Record, Sample, ServerEvent};
 use crate::judge::{self, Order};
 use crate::plan::{Plan, What};
 
@@ -139,6 +139,13 @@ marks! {
     StopConnected "stop-connected": "somebody connected to a server that was ending",
     GraceSpent "grace-spent": "the server ended only when its grace period had passed",
     Farewell "farewell": "the server said that it is stopping",
+
+    // What whoever keeps the server does.
+    Announced "announced": "whoever keeps the server said something to all",
+    AnnouncedParked "announced-parked": "whoever keeps the server had something to say while senders were parked",
+    RemovedTold "removed-told": "a member was removed, and told so",
+    RemovedBehind "removed-behind": "a member was removed that had not read everything",
+    RefusedBanned "refused-banned": "a newcomer was refused, as nobody is let in from there",
     CrashMidLine "crash-mid-line": "the server crashed while somebody was amid a line",
     SecondLife "second-life": "somebody was welcomed by a server that had been started again",
     ThirdLife "third-life": "the server was started a third time",
@@ -180,7 +187,9 @@ const OF_NETWORK: [(&str, Mark); 13] = [
 pub const DEMAND: &str = "demand";
 
 /// Marks that are notices, each by how these begin in Chinese and in English.
-const OF_NOTICES: [(Mark, &str, &str); 10] = [
+const OF_NOTICES: [(Mark, &str, &str); 12] = [
+    (Mark::RemovedTold, "你已被移出", "you were removed"),
+    (Mark::RefusedBanned, "这里不接受", "connections from your address"),
     (Mark::TooLong, "这行太长", "line too long"),
     (Mark::MemorySpent, "这行没有发出", "line not said"),
     (Mark::UnknownCommand, "没有这个命令", "no such command"),
@@ -263,6 +272,7 @@ pub fn marks(
         walk.read_order(order, plan);
     }
     walk.walk(history);
+    walk.keep(history);
     walk.finish();
     let Met(met) = walk.met;
     let mut marks: BTreeMap<_, _> = MARKS.iter().map(|(name, _)| *name).zip(met).collect();
@@ -556,10 +566,30 @@ impl<'a> Walk<'a> {
                     let mark = if *was_counted { Mark::CountedThenHeard } else { Mark::HeardUncounted };
                     self.met.add(mark, 1);
                 }
+                (judge::What::Announced { .. }, _) => self.met.add(Mark::Announced, 1),
                 (judge::What::Unseen, _) => {
                     self.met.add(Mark::UnseenLine, 1);
                     spoke = [None; 2];
                 }
+            }
+        }
+    }
+
+    /// What was asked for while others waited, and who had something to come when it was removed.
+    fn keep(&mut self, history: &History) {
+        for (at, what) in &history.keeping {
+            let sample = history.samples.iter().rfind(|sample| sample.at <= *at);
+            match what {
+                Keeping::Announced { .. } => {
+                    self.met.when(sample.is_some_and(|sample| sample.senders_parked > 0), Mark::AnnouncedParked);
+                }
+                Keeping::Removed { client } => {
+                    let pause = self.people[*client].pauses.iter().rfind(|pause| pause.from <= *at);
+                    let is_held = pause.is_some_and(|pause| pause.until.is_none_or(|until| until > *at));
+                    let said = sample.map_or(0, |sample| sample.said_bytes);
+                    self.met.when(is_held && pause.is_some_and(|pause| said > pause.said_bytes), Mark::RemovedBehind);
+                }
+                Keeping::Banned { .. } | Keeping::Lifted { .. } => {}
             }
         }
     }

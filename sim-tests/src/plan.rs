@@ -140,6 +140,14 @@ pub enum What {
     Jump { ms: u64 },
     /// Accepting fails so, once.
     AcceptError { errno: i32 },
+    /// Whoever keeps the server says something to all.
+    Announce { text: String },
+    /// A client is removed from the room, if it is there and has no name of its own.
+    Kick { client: usize },
+    /// Everyone who comes from a host is removed, and nobody who does is let in any more.
+    Ban { host: u8 },
+    /// Those who come from there are let in again.
+    Unban { host: u8 },
     /// The server is asked to end.
     Stop,
     /// The server is gone, at once, and everything of it.
@@ -168,6 +176,7 @@ impl What {
             | Self::WriteError { client }
             | Self::ReadError { client }
             | Self::Panic { client }
+            | Self::Kick { client }
             | Self::LoseLine { client } => Some(client),
             _ => None,
         }
@@ -184,7 +193,9 @@ impl What {
             | Self::ReviveHost { host }
             | Self::PauseHost { host }
             | Self::ResumeHost { host }
-            | Self::CrashHost { host } => Some(host),
+            | Self::CrashHost { host }
+            | Self::Ban { host }
+            | Self::Unban { host } => Some(host),
             _ => None,
         }
     }
@@ -234,8 +245,10 @@ impl Text {
 }
 
 /// Kinds of faults, each with a switch of its own per seed.
-const FAULTS: [&str; 22] = [
+const FAULTS: [&str; 25] = [
     "accept error",
+    "announce",
+    "ban",
     "churn",
     "crash",
     "drip",
@@ -248,6 +261,7 @@ const FAULTS: [&str; 22] = [
     "host vanish",
     "hold",
     "jump",
+    "kick",
     "panic",
     "pause",
     "read error",
@@ -316,6 +330,7 @@ impl Plan {
         draft.draw_strangers();
         draft.draw_hosts();
         draft.draw_server();
+        draft.draw_keeper();
         let Draft { mut acts, core, .. } = draft;
         acts.sort_by_key(|act| act.at_ms);
         Self { seed, rules, links, acts, heal_ms, core }
@@ -798,7 +813,35 @@ impl<'a> Draft<'a> {
             }
         }
     }
+
+    /// What whoever keeps the server does: says something to all, removes members, bans hosts and lifts that again.
+    fn draw_keeper(&mut self) {
+        let mut random = self.random.fork("keeper");
+        if random.chance(self.weight("announce"), 200) {
+            for (number, text) in ANNOUNCED.iter().enumerate().take(random.index(ANNOUNCED.len()) + 1) {
+                let at_ms = random.below(self.heal_ms);
+                // No two say the same, so that one can be told from another.
+                let text = if random.chance(1, 2) { (*text).to_owned() } else { format!("notice {number}") };
+                self.act(at_ms, What::Announce { text });
+            }
+        }
+        if random.chance(self.weight("kick"), 200) && self.clients > 0 {
+            for _ in 0..random.range(1..=4) {
+                let (at_ms, client) = (random.below(self.heal_ms), random.index(self.clients));
+                self.act(at_ms, What::Kick { client });
+            }
+        }
+        if random.chance(self.weight("ban"), 400) {
+            let (at_ms, host) = (random.below(self.heal_ms), self.draw_host(&mut random));
+            self.act(at_ms, What::Ban { host });
+            self.act(at_ms + random.below(self.heal_ms), What::Unban { host });
+        }
+    }
 }
+
+/// What whoever keeps the server says: some of it would be taken for what members say, or the server.
+const ANNOUNCED: [&str; 6] =
+    ["back at noon", "10.1.0.1:40000: hello", "joined", "2 joined, 1 left", "", "\u{1b}[2J\n-- x"];
 
 /// The word in one of its spellings: the letters that are capital are the bits of the number.
 fn cased(word: &str, number: usize) -> String {

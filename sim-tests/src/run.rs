@@ -7,16 +7,19 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use unisono::Room;
+use unisono::door::Ban;
 use unisono::limits::FOREVER;
+use unisono::room::Whom;
 
 use self::client::{Newcomer, Recorder, Remote};
-use crate::history::{self, Event, Healed, History, Sample, ServerEvent};
+use crate::history::{self, Event, Healed, History, Keeping, Sample, ServerEvent};
 use crate::judge::{self, Facts, Violation};
 use crate::marks;
 use crate::network::Kind;
@@ -184,6 +187,12 @@ trait World {
     /// A client begins, on a host.
     fn connect(&mut self, host: u8, newcomer: Newcomer);
 
+    /// Whoever keeps the server says something, in its turn.
+    fn announce(&mut self, room: Room, text: String);
+
+    /// As which address the server knows those who come from a host.
+    fn address(&self, host: u8) -> IpAddr;
+
     /// Whether this client's task is there.
     fn is_there(&self, client: usize) -> bool;
 
@@ -276,6 +285,7 @@ struct Play<'a, W> {
     room: Option<Room>,
     stop: Option<oneshot::Sender<()>>,
     server: Vec<(Duration, ServerEvent)>,
+    keeping: Vec<(Duration, Keeping)>,
     samples: Vec<Sample>,
     sampled: Duration,
     /// How far the clocks have jumped: what comes later comes so much later.
@@ -296,6 +306,7 @@ impl<'a, W: World> Play<'a, W> {
             room: None,
             stop: None,
             server: Vec::new(),
+            keeping: Vec::new(),
             samples: Vec::new(),
             sampled: Duration::ZERO,
             jumped_ms: 0,
@@ -318,7 +329,14 @@ impl<'a, W: World> Play<'a, W> {
         notes.add_accepted(self.plan.clients());
         let rules = history::Rules { limits: self.plan.rules.limits(), wire: self.plan.rules.wire() };
         let records = notes.records;
-        let history = History { rules, records, server: self.server, samples: self.samples, healed: Some(healed) };
+        let history = History {
+            rules,
+            records,
+            server: self.server,
+            keeping: self.keeping,
+            samples: self.samples,
+            healed: Some(healed),
+        };
         let facts = facts::of(self.plan, &history, &notes.blocked, notes.jumps);
         let is_long = |span: &&(Duration, Duration)| span.1.saturating_sub(span.0) / 3 >= history.rules.limits.patience;
         counts.insert(marks::DEMAND, facts.demand.iter().filter(is_long).count() as u64);
@@ -450,6 +468,10 @@ impl<'a, W: World> Play<'a, W> {
                     self.start();
                 }
             }
+            What::Announce { text } => self.announce(text),
+            What::Kick { client } => self.kick(*client),
+            What::Ban { host } => self.ban(*host),
+            What::Unban { host } => self.lift(*host),
             What::AcceptError { .. } => drop(self.world.inflict(what).await),
             What::Jump { ms } => self.jump(*ms).await,
             _ => match (what.client(), what.host()) {
@@ -457,6 +479,52 @@ impl<'a, W: World> Play<'a, W> {
                 (None, Some(host)) => self.act_on_host(host, what).await,
                 (None, None) => unreachable!("all others are about a client or a host"),
             },
+        }
+    }
+
+    // What whoever keeps the server does.
+
+    fn keep(&mut self, what: Keeping) {
+        self.keeping.push((self.recorder.now(), what));
+    }
+
+    fn announce(&mut self, text: &str) {
+        if let Some(room) = self.room.clone().filter(|_| self.stop.is_some()) {
+            self.keep(Keeping::Announced { text: text.to_owned() });
+            self.world.announce(room, text.to_owned());
+        }
+    }
+
+    fn kick(&mut self, client: usize) {
+        let Some(room) = &self.room else { return };
+        let Some(address) = self.recorder.address(client) else { return };
+        if room.remove(Whom::Who(&address.to_string())) > 0 {
+            self.keep(Keeping::Removed { client });
+        }
+    }
+
+    fn ban(&mut self, host: u8) {
+        let Some(room) = &self.room else { return };
+        let ip = self.world.address(host);
+        // It is there until it is lifted, so that it hangs on no clock.
+        let ban = Ban { prefix: ip.into(), until: None };
+        if room.door().ban(ban, std::time::Instant::now()).is_ok() {
+            room.remove(Whom::From(ip.into()));
+            self.keep(Keeping::Banned { ip });
+            // Who waits to be accepted was not there to be removed.
+            let mine = self.people.values().filter(|person| person.host == host && !person.is_gone);
+            let there = mine.map(|person| person.client).filter(|client| self.recorder.is_accepted(*client));
+            for client in there.collect::<Vec<_>>() {
+                self.keep(Keeping::Removed { client });
+            }
+        }
+    }
+
+    fn lift(&mut self, host: u8) {
+        let Some(room) = &self.room else { return };
+        let ip = self.world.address(host);
+        if room.door().unban(ip.into(), std::time::Instant::now()) {
+            self.keep(Keeping::Lifted { ip });
         }
     }
 
@@ -624,8 +692,8 @@ impl<'a, W: World> Play<'a, W> {
             let records = self.recorder.notes().records.clone();
             let is_quiet = std::mem::replace(&mut known, records.len()) == known;
             let healed = Some(Healed { at, end, core: core.to_vec() });
-            let history =
-                History { rules: rules.clone(), records, server: self.server.clone(), samples: Vec::new(), healed };
+            let (rules, server, keeping) = (rules.clone(), self.server.clone(), self.keeping.clone());
+            let history = History { rules, records, server, keeping, samples: Vec::new(), healed };
             match judge::judge(&history) {
                 Ok(_) if is_quiet && room.held_bytes == 0 => return,
                 Err(broken) if now > late => {

@@ -230,6 +230,15 @@ pub const SCENARIOS: &[Scenario] = &[
         draw: errors,
     },
     Scenario {
+        name: "keeper",
+        about: "whoever keeps the server has something to say, removes members who talk and read, and lets in nobody from a host",
+        networks: SIMULATED,
+        seeds: 10,
+        meets: &["announced", "announced-parked", "removed-told", "removed-behind", "refused-banned", "let-go-untold"],
+        never: &[],
+        draw: keeper,
+    },
+    Scenario {
         name: "thousand",
         about: "a thousand clients, who talk, come and go; a simulated minute, or an hour in the long form",
         networks: SIMNET,
@@ -761,6 +770,39 @@ fn errors(script: &mut Script) {
         let at_ms = script.any_ms();
         script.at(at_ms, What::AcceptError { errno });
     }
+}
+
+fn keeper(script: &mut Script) {
+    tight(script);
+    script.plan.heal_ms = 8000;
+    for number in 0..3 {
+        let client = script.stays(0, number % 2 + 1);
+        for burst in 0..12 {
+            script.says(100 + burst * 300, client, 100, 100);
+        }
+    }
+    for number in 0..8 {
+        let (at_ms, host) = (script.random.below(3000), script.host(4));
+        let client = script.comes(at_ms, host);
+        script.chats(client, 4);
+        if number % 2 == 0 {
+            script.at(at_ms + 200, What::Pause { client });
+        }
+        let at_ms = at_ms + script.random.range(100..=900);
+        script.at(at_ms, What::Kick { client });
+    }
+    for number in 0..6 {
+        let at_ms = script.any_ms();
+        script.at(at_ms, What::Announce { text: format!("notice {number}") });
+        script.at(at_ms, What::Announce { text: format!("10.1.0.1:40000: {number}") });
+    }
+    let at_ms = 3000 + script.random.below(1000);
+    script.at(at_ms, What::Ban { host: 3 });
+    for _ in 0..4 {
+        let at_ms = at_ms + script.random.below(3000);
+        script.comes(at_ms, 3);
+    }
+    script.at(at_ms + 2000, What::Unban { host: 3 });
 }
 
 fn thousand(script: &mut Script) {

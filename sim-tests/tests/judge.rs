@@ -3,9 +3,10 @@
 #![cfg(not(loom))]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use sim_tests::history::{Client, Event, Healed, History, Record, Rules, Sample, ServerEvent};
+use sim_tests::history::{Client, Event, Healed, History, Keeping, Record, Rules, Sample, ServerEvent};
 use sim_tests::judge::{Facts, INVARIANTS, Law, What, judge, judge_patience, judge_with};
 use unisono::limits::{FOREVER, Flood, Rate};
 use unisono::{Lang, Limits, Wire};
@@ -61,13 +62,18 @@ fn address(client: Client) -> String {
     format!("10.0.0.{client}:5000")
 }
 
+fn ip(client: Client) -> IpAddr {
+    address(client).parse::<SocketAddr>().expect("an address").ip()
+}
+
 impl Tape {
     fn new() -> Self {
         let limits = Limits { line_bytes_max: 64, backlog_bytes: 1200, ..Limits::default() };
         let wire = Wire { lang: Lang::En, ..Wire::default() };
         let server = vec![(Duration::ZERO, ServerEvent::Started)];
         let rules = Rules { limits, wire };
-        let history = History { rules, records: Vec::new(), server, samples: Vec::new(), healed: None };
+        let history =
+            History { rules, records: Vec::new(), server, keeping: Vec::new(), samples: Vec::new(), healed: None };
         Self { history, now: Duration::ZERO, members: BTreeMap::new(), budget: Budget::default() }
     }
 
@@ -252,6 +258,47 @@ impl Tape {
         self.push(client, Event::Reset);
         self.depart(client);
         self.members.remove(&client);
+    }
+
+    /// Whoever keeps the server does something.
+    fn keep(&mut self, what: Keeping) {
+        self.turn_if_due();
+        self.wait(MILLISECOND);
+        self.history.keeping.push((self.now, what));
+    }
+
+    fn announce(&mut self, text: &str) {
+        self.keep(Keeping::Announced { text: text.to_owned() });
+        self.tell(&format!("-! {text}"), None);
+    }
+
+    fn kick(&mut self, client: Client) {
+        self.keep(Keeping::Removed { client });
+        self.part(client);
+    }
+
+    /// It is removed, by now.
+    fn part(&mut self, client: Client) {
+        self.members.get_mut(&client).expect("a member").due.clear();
+        self.depart(client);
+        self.members.remove(&client);
+        self.told(client, "-- you were removed");
+        self.push(client, Event::ReceivedEnd);
+    }
+
+    fn ban(&mut self, client: Client) {
+        let ip = ip(client);
+        self.keep(Keeping::Banned { ip });
+        if self.members.contains_key(&client) {
+            self.history.keeping.push((self.now, Keeping::Removed { client }));
+            self.part(client);
+        }
+    }
+
+    fn turned_away(&mut self, client: Client, notice: &str) {
+        self.push(client, Event::Connected { address: address(client) });
+        self.told(client, notice);
+        self.push(client, Event::ReceivedEnd);
     }
 
     fn pause(&mut self, client: Client) {
@@ -1204,9 +1251,202 @@ fn pace_cases() -> Vec<(&'static str, Vec<Doctored>)> {
     vec![("strangers-keep-their-pace", cases)]
 }
 
+/// Somebody keeps the room: says something three times, removes #4 that has lines to come, and #3 with its host, from which then nobody
+/// comes for a while.
+fn kept() -> Tape {
+    let mut tape = Tape::new();
+    for client in 0..5 {
+        tape.connect(client);
+    }
+    tape.announce("one");
+    tape.say(0, "#0.0");
+    tape.announce("two");
+    tape.rename(2, "carol");
+    tape.pause(4);
+    tape.say(0, "#0.1");
+    tape.say(4, "#4.0");
+    tape.kick(4);
+    tape.say(1, "#1.0");
+    tape.announce("three");
+    tape.ban(3);
+    tape.say(0, "#0.2");
+    tape.turned_away(13, "-- connections from your address are not let in here");
+    tape.keep(Keeping::Lifted { ip: ip(3) });
+    tape.say(0, "#0.3");
+    tape
+}
+
+/// As [`kept`], but #13 comes from the same host as #3.
+fn keep() -> History {
+    of_one_host(kept().done())
+}
+
+fn of_one_host(mut history: History) -> History {
+    let there = |text: &str| text.replace("10.0.0.13:5000", "10.0.0.3:15000");
+    for record in &mut history.records {
+        match &mut record.event {
+            Event::Connected { address } => *address = there(address),
+            Event::Received { bytes } => *bytes = there(&String::from_utf8_lossy(bytes)).into_bytes(),
+            _ => {}
+        }
+    }
+    history
+}
+
+/// Without what whoever keeps the server did so.
+fn unkept(mut history: History, is_it: impl Fn(&Keeping) -> bool) -> History {
+    history.keeping.retain(|(_, what)| !is_it(what));
+    history
+}
+
+fn keeper_cases() -> Vec<(&'static str, Vec<Doctored>)> {
+    let removed = "-- you were removed";
+    let is_of =
+        |text: &'static str| move |what: &Keeping| matches!(what, Keeping::Announced { text: of } if of == text);
+    vec![
+        (
+            "announcements-are-the-keepers",
+            vec![
+                plainly(instead_for_all(keep(), "-! two", &["-! two", "-! two"])),
+                plainly(instead_for_all(keep(), "-! two", &["-! tow"])),
+                plainly(unkept(keep(), is_of("three"))),
+                plainly({
+                    // It was said before it was to be.
+                    let mut history = keep();
+                    let two = history.keeping.iter_mut().find(|(_, what)| is_of("two")(what)).expect("it is there");
+                    two.0 += Duration::from_secs(1);
+                    history
+                }),
+            ],
+        ),
+        (
+            "announcements-keep-their-order",
+            vec![
+                plainly(instead_for_all(keep(), "-! two", &[])),
+                plainly({
+                    let mut tape = kept();
+                    for text in ["four", "five"] {
+                        tape.keep(Keeping::Announced { text: text.to_owned() });
+                    }
+                    tape.tell("-! five", None);
+                    tape.tell("-! four", None);
+                    of_one_host(tape.done())
+                }),
+                plainly({
+                    // Another was to be said, a moment before.
+                    let mut history = keep();
+                    let three = history.keeping.iter().position(|(_, what)| is_of("three")(what)).expect("it is there");
+                    let other = Keeping::Announced { text: "other".to_owned() };
+                    history.keeping.insert(three, (history.keeping[three].0, other));
+                    history
+                }),
+            ],
+        ),
+        (
+            "announcements-come-to-all",
+            vec![
+                plainly(instead_for_all(keep(), "-! three", &[])),
+                plainly(instead_for_all(instead_for_all(keep(), "-! two", &[]), "-! three", &[])),
+                plainly({
+                    let mut tape = kept();
+                    tape.keep(Keeping::Announced { text: "four".to_owned() });
+                    tape.done()
+                }),
+            ],
+        ),
+        (
+            "removed-hear-why-last",
+            vec![
+                plainly(without(keep(), 3, removed)),
+                plainly(instead(keep(), 3, removed, &[removed, "10.0.0.0:5000: #0.2"])),
+                plainly(instead(keep(), 4, removed, &[removed, removed])),
+                plainly({
+                    let mut tape = kept();
+                    tape.end(1);
+                    let history = tape.done();
+                    instead(history, 1, "10.0.0.0:5000: #0.3", &["10.0.0.0:5000: #0.3", removed])
+                }),
+                plainly(unkept(keep(), |what| matches!(what, Keeping::Removed { client: 4 }))),
+            ],
+        ),
+        (
+            "removed-depart-at-once",
+            vec![
+                plainly(instead_for_all(keep(), "10.0.0.4:5000 left", &[])),
+                plainly(instead_for_all(keep(), "10.0.0.3:5000 left", &[])),
+                watched({
+                    let mut tape = kept();
+                    tape.connect(5);
+                    tape.keep(Keeping::Removed { client: 5 });
+                    tape.wait(Duration::from_secs(1));
+                    tape.part(5);
+                    tape.done()
+                }),
+            ],
+        ),
+        (
+            "banned-stay-out",
+            vec![
+                plainly(of_one_host({
+                    let mut tape = kept();
+                    tape.ban(3);
+                    tape.connect(13);
+                    let mut history = tape.done();
+                    // It was refused the first time.
+                    let first = history.records.iter().position(|record| record.client == 13).expect("it came");
+                    history.records.drain(first..first + 3);
+                    history
+                })),
+                plainly(kept().done()),
+                plainly(unkept(keep(), |what| matches!(what, Keeping::Banned { .. }))),
+            ],
+        ),
+    ]
+}
+
+#[test]
+fn good_keeping_is_accepted() {
+    let history = keep();
+    assert_good(&history, &Facts::default());
+    assert_good(&history, &awake());
+    let order = judge(&history).expect("it is good");
+    assert_eq!(order.counts().get("announcements"), Some(&3));
+    // What is said to all is cleaned, and looks like nobody's line.
+    let mut tape = kept();
+    tape.keep(Keeping::Announced { text: "10.0.0.1:5000: \u{1b}".to_owned() });
+    tape.tell("-! 10.0.0.1:5000: \u{241b}", None);
+    // One that is too long is not said.
+    tape.keep(Keeping::Announced { text: "x".repeat(65) });
+    // Who was on its way in is told and nothing else; who breaks, or has half a line, is not told.
+    tape.push(6, Event::Connected { address: address(6) });
+    tape.keep(Keeping::Removed { client: 6 });
+    tape.told(6, "-- you were removed");
+    tape.push(6, Event::ReceivedEnd);
+    for client in [7, 8] {
+        tape.connect(client);
+        tape.keep(Keeping::Removed { client });
+        tape.depart(client);
+        tape.members.remove(&client);
+    }
+    tape.push(7, Event::Received { bytes: b"10.0.0.0:5".to_vec() });
+    tape.push(7, Event::ReceivedEnd);
+    tape.push(8, Event::ReceivedError { kind: "reset".to_owned() });
+    assert_good(&of_one_host(tape.done()), &Facts::default());
+}
+
 fn all_cases() -> Vec<(&'static str, Vec<Doctored>)> {
     let laws = [order_cases(), truth_cases(), bracket_cases(), end_cases(), number_cases()];
-    [laws.concat(), quiet_cases(), gone_cases(), tally_cases(), crowd_cases(), budget_cases(), pace_cases()].concat()
+    [
+        laws.concat(),
+        quiet_cases(),
+        gone_cases(),
+        tally_cases(),
+        crowd_cases(),
+        budget_cases(),
+        pace_cases(),
+        keeper_cases(),
+    ]
+    .concat()
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn many(clients: usize, lines: usize) -> History {
     }
     let rules = Rules { limits: Limits::default(), wire: Wire { lang: Lang::En, ..Wire::default() } };
     let server = vec![(Duration::ZERO, ServerEvent::Started)];
-    History { rules, records, server, samples: Vec::new(), healed: None }
+    History { rules, records, server, keeping: Vec::new(), samples: Vec::new(), healed: None }
 }
 
 /// Each record that is one whole line said, and is received by somebody who is there to the end.

@@ -68,6 +68,7 @@ scenarios! {
     partition "partition",
     clock "clock",
     errors "errors",
+    keeper "keeper",
     thousand "thousand",
 }
 

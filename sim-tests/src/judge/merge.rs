@@ -89,6 +89,8 @@ pub(super) struct Manner<'a> {
     pub(super) may_count: bool,
     /// Nobody is told of by name who is not heard of.
     pub(super) names_nobody: bool,
+    /// How often whoever keeps the server had something to say.
+    pub(super) announced: usize,
     /// Who is there at the quiet end, and has everything by each of these times.
     pub(super) here: &'a [usize],
     pub(super) quiet: [Duration; 2],
@@ -244,7 +246,7 @@ pub(super) fn rebuild(views: &[View], members: &[usize], manner: &Manner<'_>, wr
     let said: usize = members.iter().map(|&member| views[member].input.acts.len()).sum();
     // By a name and by a number each is told of once, and gone as one of a number or by its name.
     let brackets = if manner.may_count { 3 } else { 2 };
-    let most = wide(said + brackets * members.len());
+    let most = wide(said + manner.announced + brackets * members.len());
     let mut sound: Vec<usize> = Vec::new();
     for &member in members {
         let view = &views[member];
@@ -365,7 +367,7 @@ fn join(
         Kind::Said { text, .. } => texts.get(text) == Some(&1),
         Kind::Departure { who } | Kind::Arrival { who } | Kind::Here { who } => names.get(who) == Some(&1),
         Kind::Renamed { new, .. } => names.get(new) == Some(&1),
-        Kind::Counted { .. } | Kind::Strange => false,
+        Kind::Counted { .. } | Kind::Announced { .. } | Kind::Strange => false,
     };
     let mut joined = Joined::new(groups.len());
     let mut anchors: BTreeMap<u64, (usize, i64)> = BTreeMap::new();

@@ -99,6 +99,8 @@ pub(super) struct Story {
     pub(super) heard: BTreeSet<usize>,
     /// Where numbers were told instead of names: the step, who came, who went.
     pub(super) counts: Vec<(usize, i64, i64)>,
+    /// Where whoever keeps the server said something.
+    pub(super) announced: Vec<usize>,
     /// Where somebody was told of by name who came in silence before.
     pub(super) introduced: BTreeSet<usize>,
     /// Where the name of one was told who has not been heard of, and who was no friend: of such names there is a budget.
@@ -111,6 +113,8 @@ pub(super) struct Telling<'a> {
     pub(super) lang: Lang,
     /// Arrivals and departures may be counted instead of told by name.
     pub(super) may_count: bool,
+    /// What whoever keeps the server had to say, as all should see it, and since when.
+    pub(super) announced: &'a [(Duration, Vec<u8>)],
     /// The part of which this is the story, where arrivals may be counted.
     pub(super) part: Option<&'a Part>,
 }
@@ -120,6 +124,8 @@ struct Teller<'a> {
     steps: &'a [Step<'a>],
     lang: Lang,
     may_count: bool,
+    /// What is still to be said by whoever keeps the server.
+    announced: &'a [(Duration, Vec<u8>)],
     part: Option<&'a Part>,
     of: Of,
     clean: &'a BTreeSet<usize>,
@@ -191,6 +197,7 @@ pub(super) fn tell(
         steps,
         lang: telling.lang,
         may_count: telling.may_count,
+        announced: telling.announced,
         part: telling.part,
         of,
         clean,
@@ -290,6 +297,10 @@ impl<'a> Teller<'a> {
                 self.hear(member, line, at);
                 self.rename(member, new, line, at);
                 Some(member)
+            }
+            Kind::Announced { text } => {
+                self.announce(number, text, line, at);
+                None
             }
             Kind::Strange => {
                 self.blame(
@@ -454,6 +465,23 @@ impl<'a> Teller<'a> {
             self.blame("sums-balance", &uncounted, line, at, &detail);
         }
         self.story.counts.push((number, joined, left));
+    }
+
+    /// Whoever keeps the server said this: it had it to say, and in this order.
+    fn announce(&mut self, number: usize, text: &[u8], line: &[u8], at: Duration) {
+        let found = self.announced.iter().position(|(asked, announced)| announced == text && *asked <= at);
+        let Some(found) = found else {
+            return self.blame("announcements-are-the-keepers", &[], line, at, "nobody had this to say, or so often");
+        };
+        // What was said before anybody was there nobody saw; and of two that say the same it is not known which this is.
+        let texts: BTreeSet<&[u8]> = self.announced.iter().map(|(_, text)| &text[..]).collect();
+        let is_sure = !self.story.announced.is_empty() && texts.len() == self.announced.len();
+        if wide(found) > self.unseen && is_sure {
+            let detail = format!("{found} that were to be said before were not");
+            self.blame("announcements-keep-their-order", &[], line, at, &detail);
+        }
+        self.announced = &self.announced[found + 1..];
+        self.story.announced.push(number);
     }
 
     /// It said something or changed its name: before that it is told of by name.

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::wire::{self, Input, Told};
 use super::{Law, Violation};
-use crate::history::{Client, Event, History, ServerEvent, seconds, shown};
+use crate::history::{Client, Event, History, Keeping, ServerEvent, seconds, shown};
 
 /// A life of the server.
 #[derive(Clone, Debug, Default)]
@@ -86,8 +86,14 @@ pub(super) struct View {
     pub(super) lines: Vec<Line>,
     pub(super) runs: Vec<Run>,
     pub(super) is_welcomed: bool,
-    /// It was told that it is not let in.
+    /// It was told that it is not let in, and why.
     pub(super) is_refused: bool,
+    pub(super) refusal: Option<Told>,
+    /// When whoever keeps the server removed it, or may have, if it was accepted by then; whether that is sure; and whether it was
+    /// told so.
+    pub(super) removed: Option<Duration>,
+    pub(super) is_surely_removed: bool,
+    pub(super) is_told_removed: bool,
     /// It comes from where no strangers come from.
     pub(super) is_trusted: bool,
     /// It was told that it took too long for a line.
@@ -136,6 +142,9 @@ impl View {
         let mut view = Self { client, address, connected, life: Life::of(lives, connected), ..Self::default() };
         view.reads.push(connected);
         let ip = view.address.parse::<SocketAddr>().map(|address| address.ip().to_canonical());
+        let is_mine = |what: &Keeping| matches!(what, Keeping::Removed { client: removed } if *removed == client);
+        view.is_surely_removed = history.keeping.iter().any(|(_, what)| is_mine(what));
+        view.removed = view.removed_at(history, ip.as_ref().ok().copied());
         view.is_trusted = ip.is_ok_and(|ip| history.rules.limits.trusted.iter().any(|net| net.contains(&ip)));
         let mut sent: Vec<(Duration, &[u8])> = Vec::new();
         let mut reads: Vec<(Duration, usize)> = Vec::new();
@@ -171,6 +180,17 @@ impl View {
         Some(view)
     }
 
+    /// When it was removed, by its number or with all that come from `ip`.
+    fn removed_at(&self, history: &History, ip: Option<IpAddr>) -> Option<Duration> {
+        let is_it = |what: &Keeping| match what {
+            Keeping::Removed { client } => *client == self.client,
+            Keeping::Banned { ip: banned } => Some(*banned) == ip,
+            Keeping::Announced { .. } | Keeping::Lifted { .. } => false,
+        };
+        let mut removals = history.keeping.iter().filter(|(at, what)| *at >= self.connected && is_it(what));
+        removals.next().map(|(at, _)| *at)
+    }
+
     /// Splits what was received. Welcome comes first, unless the client is not let in; then lines and notices, all whole.
     fn read(&mut self, reads: &[(Duration, usize)], history: &History, wrong: &mut Vec<Violation>) {
         let wire = history.rules.wire;
@@ -189,8 +209,14 @@ impl View {
             let line = &bytes[start..end];
             let first = std::mem::replace(&mut start, end + 1) == 0;
             let notice = if line.starts_with(b"-- ") { wire::told(line, wire) } else { None };
+            if self.is_told_removed {
+                blame("removed-hear-why-last", at, line, "it was told before that it was removed");
+            }
             if first {
-                self.is_refused = notice == Some(Told::NotLetIn);
+                let is_out = matches!(notice, Some(Told::NotLetIn | Told::Banned | Told::Removed));
+                self.is_refused = is_out;
+                self.refusal = notice.filter(|_| is_out);
+                self.is_told_removed = notice == Some(Told::Removed);
                 self.is_welcomed = wire::welcomed(line, wire.lang) == Some(&self.address);
                 if !self.is_refused && !self.is_welcomed {
                     blame("welcome-first", at, line, "the first line is neither the welcome nor a refusal");
@@ -204,7 +230,10 @@ impl View {
                     Some(Told::Unspared) => self.unspared += 1,
                     Some(Told::LineDeadline) => self.is_late = true,
                     Some(Told::Other) => {}
-                    Some(Told::NotLetIn) => blame("welcome-first", at, line, "a refusal does not come first"),
+                    Some(Told::Removed) => self.is_told_removed = true,
+                    Some(Told::NotLetIn | Told::Banned) => {
+                        blame("welcome-first", at, line, "a refusal does not come first")
+                    }
                     None => blame("notices-are-known", at, line, "the server has no such notice"),
                 }
             } else if wire::welcomed(line, wire.lang) == Some(&self.address) {
@@ -229,11 +258,18 @@ impl View {
         let stall = most_of(history.rules.limits.stall);
         // A refusal is written as far as that goes without waiting.
         let is_refusal = self.tail.len() == self.bytes.len() && self.tail.starts_with(b"-");
-        let may_be_cut = self.is_broken() || is_over || self.was_paused_for(stall) || may_be_torn || is_refusal;
+        let is_removed = self.removed.is_some_and(|removed| removed <= ended);
+        let may_be_cut =
+            self.is_broken() || is_over || is_removed || self.was_paused_for(stall) || may_be_torn || is_refusal;
         if !self.tail.is_empty() && !may_be_cut && !self.may_have_stalled(history, |_| None) {
             let blame = Violation::of("lines-are-whole", &[self.client]).line(&self.tail).at(ended);
             wrong.push(blame.because("the stream ended amid a line, and nothing had broken".to_owned()));
         }
+    }
+
+    /// No line that it received is unended.
+    pub(super) fn is_at_lines_end(&self) -> bool {
+        self.tail.is_empty()
     }
 
     pub(super) fn text(&self, line: &Line) -> &[u8] {
@@ -272,9 +308,9 @@ impl View {
         [self.reset, self.received_error, self.received_end].into_iter().flatten().min()
     }
 
-    /// When it wanted to go.
+    /// When it wanted to go, or had to.
     pub(super) fn left(&self) -> Option<Duration> {
-        [self.sent_end, self.input.quit].into_iter().flatten().min()
+        [self.sent_end, self.input.quit, self.removed].into_iter().flatten().min()
     }
 
     /// It once stopped reading, or was held, for so long.
@@ -300,7 +336,11 @@ impl View {
     /// it before.
     pub(super) fn has_clean_end(&self, life: &Life) -> bool {
         let is_in_time = |ended: Duration| life.over().is_none_or(|over| ended < over);
-        self.is_welcomed && !self.is_broken() && self.tail.is_empty() && self.received_end.is_some_and(is_in_time)
+        self.is_welcomed
+            && !self.is_broken()
+            && self.removed.is_none()
+            && self.tail.is_empty()
+            && self.received_end.is_some_and(is_in_time)
     }
 
     /// The number of the first line that is heard of itself: said by it, or its new name.

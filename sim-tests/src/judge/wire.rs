@@ -116,7 +116,7 @@ fn said_text(line: &[u8], rules: &Rules) -> Vec<u8> {
 }
 
 /// Cleaning, a character at a time.
-fn clean(text: &[u8]) -> Vec<u8> {
+pub(super) fn clean(text: &[u8]) -> Vec<u8> {
     if text.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
         return text.to_vec();
     }
@@ -161,12 +161,19 @@ pub(super) enum Kind<'a> {
     Here {
         who: &'a str,
     },
+    /// By whoever keeps the server.
+    Announced {
+        text: &'a [u8],
+    },
     /// Nothing that the server ever says.
     Strange,
 }
 
 /// Reads a line of the room, without its line feed.
 pub(super) fn kind(line: &[u8], lang: Lang) -> Kind<'_> {
+    if let Some(text) = line.strip_prefix(b"-! ") {
+        return Kind::Announced { text };
+    }
     let Some(space) = line.iter().position(|byte| *byte == b' ') else { return Kind::Strange };
     let (who, rest) = (&line[..space], &line[space + 1..]);
     let Ok(who) = str::from_utf8(who) else { return Kind::Strange };
@@ -225,7 +232,7 @@ pub(super) fn arrived(line: &[u8], lang: Lang) -> Option<&str> {
         Lang::Zh => " 上线",
         Lang::En => " joined",
     };
-    let who = line.strip_suffix(joined.as_bytes())?;
+    let who = line.strip_suffix(joined.as_bytes()).filter(|who| !who.starts_with(b"-! "))?;
     if who.contains(&b' ') { None } else { str::from_utf8(who).ok() }
 }
 
@@ -246,6 +253,10 @@ pub(super) enum Told {
     LineDeadline,
     /// The connection is not let in.
     NotLetIn,
+    /// It is not let in, as whoever keeps the server decided.
+    Banned,
+    /// Whoever keeps the server has removed it.
+    Removed,
     Other,
 }
 
@@ -272,6 +283,8 @@ const NOTICES: &[(Told, bool, &str, &str)] = &[
         "连接得太频繁：每个地址每秒最多 # 次，请稍后再来",
         "connecting too fast: at most # a second from each address, try again later",
     ),
+    (Told::Banned, true, "这里不接受来自你的地址的连接", "connections from your address are not let in here"),
+    (Told::Removed, true, "你已被移出", "you were removed"),
     (Told::Other, true, "这行太长，没有发出：一行最多 # 字节", "line too long, not said: at most # bytes"),
     (Told::Other, false, "没有这个命令：*", "no such command: *"),
     (

@@ -89,6 +89,12 @@ impl Recorder {
         })
     }
 
+    /// Whether the server has accepted a client, and that one knows of it.
+    pub(super) fn is_accepted(&self, client: Client) -> bool {
+        let address = self.address(client);
+        address.is_some_and(|address| self.notes().accepted.iter().any(|(_, accepted)| *accepted == address))
+    }
+
     pub(super) fn notes(&self) -> MutexGuard<'_, Notes> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }

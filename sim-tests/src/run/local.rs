@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tokio::task::JoinHandle;
-use unisono::server;
+use unisono::{Room, server};
 
 use crate::history::Client;
 
@@ -12,6 +12,8 @@ pub(super) struct Local {
     server: Option<JoinHandle<Result<(), server::Error>>>,
     /// Each on a host.
     clients: BTreeMap<Client, (u8, JoinHandle<()>)>,
+    /// What whoever keeps the server has to say.
+    announcing: Vec<JoinHandle<()>>,
 }
 
 impl Local {
@@ -36,6 +38,12 @@ impl Local {
         self.clients.insert(client, (host, tokio::spawn(living)));
     }
 
+    pub(super) fn announce(&mut self, room: Room, text: String) {
+        self.announcing.push(tokio::spawn(async move {
+            let _said = room.announce(text.as_bytes()).await;
+        }));
+    }
+
     pub(super) fn is_there(&self, client: Client) -> bool {
         self.clients.get(&client).is_some_and(|(_, task)| !task.is_finished())
     }
@@ -50,6 +58,9 @@ impl Local {
         for (_, task) in std::mem::take(&mut self.clients).into_values() {
             // Killed with its host, or over by now.
             let _ended = task.await;
+        }
+        for task in self.announcing.drain(..) {
+            task.await.expect("its room has ended");
         }
     }
 }

@@ -45,10 +45,15 @@ impl<'a> Loopback<'a> {
     }
 }
 
+/// The address of a host.
+fn address(host: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(127, 0, 0, host))
+}
+
 /// From an address of its host's own, to the server.
 async fn connect(host: u8, server: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
     let socket = TcpSocket::new_v4()?;
-    socket.bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, host)), 0))?;
+    socket.bind(SocketAddr::new(address(host), 0))?;
     let stream = socket.connect(server).await?;
     let address = stream.local_addr()?;
     Ok((stream, address))
@@ -79,6 +84,14 @@ impl World for Loopback<'_> {
 
     fn connect(&mut self, host: u8, newcomer: Newcomer) {
         self.local.connect(newcomer.client, host, newcomer.live(connect(host, self.server)));
+    }
+
+    fn announce(&mut self, room: Room, text: String) {
+        self.local.announce(room, text);
+    }
+
+    fn address(&self, host: u8) -> IpAddr {
+        address(host)
     }
 
     fn is_there(&self, client: Client) -> bool {

@@ -139,6 +139,14 @@ impl World for Simnet<'_> {
         self.local.connect(client, host, newcomer.live(connecting));
     }
 
+    fn announce(&mut self, room: Room, text: String) {
+        self.local.announce(room, text);
+    }
+
+    fn address(&self, host: u8) -> IpAddr {
+        address(host)
+    }
+
     fn is_there(&self, client: Client) -> bool {
         self.local.is_there(client)
     }

@@ -3,9 +3,10 @@
 //!
 //! The run stands outside: it steps the simulation, and acts between two steps. All that happens in one step has one time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::pin::pin;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -63,6 +64,8 @@ struct TurmoilWorld {
     hosts: BTreeMap<u8, mpsc::UnboundedSender<Message>>,
     clients: BTreeMap<Client, u8>,
     broken: Option<String>,
+    /// What whoever keeps the server has to say.
+    announcing: VecDeque<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
 fn name(host: u8) -> String {
@@ -101,7 +104,8 @@ impl TurmoilWorld {
         });
         let hosts = hosts.collect();
         let clients = BTreeMap::new();
-        Self { sim, tick, nanos, recorder, faults, desk, is_first_life: true, hosts, clients, broken: None }
+        let announcing = VecDeque::new();
+        Self { sim, tick, nanos, recorder, faults, desk, is_first_life: true, hosts, clients, broken: None, announcing }
     }
 
     fn step(&mut self) {
@@ -110,6 +114,18 @@ impl TurmoilWorld {
         }
         let nanos = u64::try_from(self.sim.elapsed().as_nanos()).expect("a run is short");
         self.nanos.store(nanos, Ordering::Relaxed);
+        self.hear_keeper();
+    }
+
+    /// One after another, as each waits for its turn.
+    fn hear_keeper(&mut self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        while let Some(first) = self.announcing.front_mut() {
+            if first.as_mut().poll(&mut cx).is_pending() {
+                break;
+            }
+            self.announcing.pop_front();
+        }
     }
 
     fn desk(&self) -> std::sync::MutexGuard<'_, Desk> {
@@ -201,6 +217,18 @@ impl World for TurmoilWorld {
         self.clients.insert(newcomer.client, host);
         // The host's receiver lives as long as the simulation.
         let _received = self.hosts[&host].send(Message::Comes(newcomer));
+    }
+
+    fn announce(&mut self, room: Room, text: String) {
+        // The run has no tasks outside of hosts: what cannot be said at once is asked for again with every step.
+        self.announcing.push_back(Box::pin(async move {
+            let _said = room.announce(text.as_bytes()).await;
+        }));
+        self.hear_keeper();
+    }
+
+    fn address(&self, host: u8) -> IpAddr {
+        self.sim.lookup(name(host))
     }
 
     fn is_there(&self, client: Client) -> bool {
