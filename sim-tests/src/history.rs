@@ -133,6 +133,17 @@ pub struct Rules {
     pub limits: Limits,
     /// How it speaks.
     pub wire: Wire,
+    /// What newcomers have to know. `None`: they are not asked.
+    pub password: Option<Password>,
+}
+
+/// What newcomers have to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Password {
+    /// Without a line end.
+    pub text: String,
+    /// How long it takes to prove it, or that it is wrong.
+    pub takes: Duration,
 }
 
 /// The quiet end of a run.

@@ -20,6 +20,7 @@ use self::view::{Life, View};
 use self::wire::Kind;
 use crate::history::{Client, History, Keeping, Sample};
 
+mod door;
 mod keeper;
 mod merge;
 mod numbers;
@@ -91,6 +92,14 @@ impl fmt::Display for Law {
 /// - `one-arrival-first`: a member arrives once, before all that it says, right where its own view begins.
 /// - `one-departure-last`: a member departs once, after all that it says.
 /// - `strangers-are-told-to-nobody`: who never connected or was not let in is never told of.
+/// - `asked-first`: where there is a password, a newcomer is asked for it before all else, once, and nobody is asked elsewhere.
+/// - `asked-see-nothing`: who is asked is told of nothing else until it comes in.
+/// - `each-try-is-answered`: a wrong password is called so, once, and the third is the last; and behind a farewell nothing comes.
+/// - `only-the-right-come-in`: who is welcomed has said the password before, within its tries.
+/// - `the-right-come-in`: who says the password in time and within its tries comes in, and is told nothing else.
+/// - `tries-delay-nobody`: a password is answered as soon as it is proved, however many others are tried.
+/// - `tries-keep-their-pace`: no more are tried from one address, over any span, than there may be at once and in a second.
+/// - `the-silent-are-turned-away`: at the quiet end nobody is still being asked whose time is over.
 /// - `removed-hear-why-last`: who is removed is told so, and nothing more; and nobody else is.
 /// - `removed-depart-at-once`: its departure is told when it is removed, whatever it has still to read or to say.
 /// - `banned-stay-out`: nobody comes in from where whoever keeps the server lets in nobody, and nobody else is kept out so.
@@ -144,6 +153,14 @@ pub const INVARIANTS: &[(&str, Law)] = &[
     ("one-arrival-first", Law::Brackets),
     ("one-departure-last", Law::Brackets),
     ("strangers-are-told-to-nobody", Law::Brackets),
+    ("asked-first", Law::Brackets),
+    ("asked-see-nothing", Law::Brackets),
+    ("each-try-is-answered", Law::Brackets),
+    ("only-the-right-come-in", Law::Brackets),
+    ("the-right-come-in", Law::Brackets),
+    ("tries-delay-nobody", Law::NoLostWake),
+    ("tries-keep-their-pace", Law::BoundedPatience),
+    ("the-silent-are-turned-away", Law::NothingLeftBehind),
     ("removed-hear-why-last", Law::Brackets),
     ("removed-depart-at-once", Law::NothingLeftBehind),
     ("banned-stay-out", Law::Brackets),
@@ -403,7 +420,7 @@ impl Case<'_> {
             self.look_closer(before, &announced, wrong);
             return;
         }
-        parts.sort_by_key(|part| part.begins.keys().map(|&view| self.views[view].connected).min());
+        parts.sort_by_key(|part| part.begins.keys().map(|&view| (self.views[view].connected, view)).min());
         let mut told = Vec::new();
         for mut part in parts {
             let clean: BTreeSet<usize> =
@@ -433,6 +450,7 @@ impl Case<'_> {
             }
         }
         self.check_causes(&told, wrong);
+        door::check(self, wrong);
         keeper::check_removed(self, wrong);
         keeper::check_banned(self, wrong);
         self.check_quiet(&told, wrong);
@@ -602,9 +620,9 @@ impl Case<'_> {
             }
             // What was said when it had been welcomed it should have seen.
             let before = told.part.slot(begin - 1).filter(|slot| slot.seen_by > 0 && may_count(self.history));
-            if let (Some(slot), Some(welcomed)) = (before, view.reads.get(1))
+            if let (Some(slot), Some(welcomed)) = (before, view.welcomed)
                 && self.is_awake(slot.first_by)
-                && slot.first > *welcomed + AT_ONCE
+                && slot.first > welcomed + AT_ONCE
             {
                 let line = Part::line(self.views, slot.source).unwrap_or_default();
                 let blame = Violation::of("entering-is-atomic", &[view.client]).line(line).at(slot.first);
@@ -713,7 +731,9 @@ impl Case<'_> {
                 continue;
             }
             if !view.is_welcomed {
-                blame("quiet-readers-have-everything", "it was never welcomed");
+                let is_asked = self.history.rules.password.is_some();
+                let invariant = if is_asked { "the-right-come-in" } else { "quiet-readers-have-everything" };
+                blame(invariant, "it was never welcomed");
             } else if view.left().is_some_and(|left| left <= quiet_since) {
                 blame("quiet-readers-have-everything", "it has left, and its stream does not end");
             } else if view.left().is_none_or(|left| left > end) {

@@ -19,7 +19,7 @@ use unisono::{Lang, Limits, Wire};
 
 use crate::history::{Client, Event, History, Keeping, Record, Sample, ServerEvent};
 use crate::judge::{self, Order};
-use crate::plan::{Plan, What};
+use crate::plan::{PASSWORDS, Plan, What};
 
 /// Declares each mark once: as a value for the code, and by its name and sentence for people.
 macro_rules! marks {
@@ -143,6 +143,14 @@ marks! {
     // What whoever keeps the server does.
     Announced "announced": "whoever keeps the server said something to all",
     AnnouncedParked "announced-parked": "whoever keeps the server had something to say while senders were parked",
+    Asked "asked": "a newcomer was asked for a password",
+    AskedGone "asked-gone": "somebody went while it was asked for a password",
+    PasswordWrong "password-wrong": "a wrong password was tried, and might be tried again",
+    PasswordRefused "password-refused": "somebody was turned away for its third wrong password",
+    PasswordHasty "password-hasty": "somebody was turned away for how many passwords came from its address",
+    PasswordLate "password-late": "somebody was turned away as it had said no right password in time",
+    PasswordThird "password-third": "somebody came in by its third password",
+    PasswordPieces "password-pieces": "somebody came in by a password that it sent in four pieces or more",
     RemovedTold "removed-told": "a member was removed, and told so",
     RemovedBehind "removed-behind": "a member was removed that had not read everything",
     RefusedBanned "refused-banned": "a newcomer was refused, as nobody is let in from there",
@@ -187,7 +195,11 @@ const OF_NETWORK: [(&str, Mark); 13] = [
 pub const DEMAND: &str = "demand";
 
 /// Marks that are notices, each by how these begin in Chinese and in English.
-const OF_NOTICES: [(Mark, &str, &str); 12] = [
+const OF_NOTICES: [(Mark, &str, &str); 16] = [
+    (Mark::Asked, "请先输入密码", "password, please"),
+    (Mark::PasswordWrong, "密码不对，", "wrong password, "),
+    (Mark::PasswordRefused, "密码不对：", "wrong password: "),
+    (Mark::PasswordHasty, "来自你的地址的密码", "too many passwords"),
     (Mark::RemovedTold, "你已被移出", "you were removed"),
     (Mark::RefusedBanned, "这里不接受", "connections from your address"),
     (Mark::TooLong, "这行太长", "line too long"),
@@ -322,6 +334,7 @@ struct Pause {
 
 /// One client, as far as time has come.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "what is known of a client is known one by one")]
 struct Person<'a> {
     cues: Cues,
     /// Without the port.
@@ -335,6 +348,12 @@ struct Person<'a> {
     /// How many places of the order are its own.
     places: usize,
     departed: Option<Duration>,
+
+    /// It was asked for a password, what it was told of those that it said, and how many pieces its input had then.
+    is_asked: bool,
+    is_proved: bool,
+    wrong: usize,
+    sent_pieces: usize,
 
     /// Input that is no whole line yet.
     input: Vec<u8>,
@@ -411,6 +430,8 @@ struct Walk<'a> {
     met: Met,
     limits: &'a Limits,
     wire: Wire,
+    /// Newcomers are asked for a password.
+    is_door: bool,
     has_order: bool,
     people: Vec<Person<'a>>,
     /// Acts that are about no client alone.
@@ -503,6 +524,7 @@ impl<'a> Walk<'a> {
             met: Met([0; MARKS.len()]),
             limits: &history.rules.limits,
             wire: history.rules.wire,
+            is_door: history.rules.password.is_some(),
             has_order: false,
             people,
             shared,
@@ -774,6 +796,7 @@ impl<'a> Walk<'a> {
             }
             self.met.when(is_slowed, Mark::FloodSlowed);
         }
+        self.people[client].sent_pieces += 1;
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let Some(line) = part.strip_suffix(b"\n") else {
                 self.people[client].input.extend_from_slice(part);
@@ -810,6 +833,10 @@ impl<'a> Walk<'a> {
             if text.trim_ascii_end().eq_ignore_ascii_case(b"/quit") {
                 person.quit = Some(at);
             }
+            return false;
+        }
+        if self.is_door && !person.is_proved {
+            person.is_proved = PASSWORDS[0].as_bytes() == text;
             return false;
         }
         person.lines_to_say += 1;
@@ -885,7 +912,11 @@ impl<'a> Walk<'a> {
         let is_first = !self.people[client].is_welcomed && !self.people[client].is_refused;
         match what {
             Heard::Notice(notice) => {
-                self.people[client].is_refused |= is_first;
+                let person = &mut self.people[client];
+                let is_wanted = notice == "password, please" || notice == "请先输入密码";
+                person.is_asked |= is_wanted;
+                person.wrong += usize::from(notice.starts_with("wrong password, ") || notice.starts_with("密码不对，"));
+                person.is_refused |= is_first && !is_wanted && !person.is_asked;
                 self.on_notice(at, client, notice);
                 return;
             }
@@ -919,6 +950,8 @@ impl<'a> Walk<'a> {
     fn on_welcome(&mut self, at: Duration, client: Client) {
         let person = &mut self.people[client];
         person.is_welcomed = true;
+        self.met.when(person.wrong == 2, Mark::PasswordThird);
+        self.met.when(person.is_asked && person.sent_pieces > 3, Mark::PasswordPieces);
         let old = self.broke.get(person.ip).copied();
         self.met.when(person.life > 0, Mark::SecondLife);
         let had_error = self.shared.iter().any(|(when, kind)| *kind == "AcceptError" && Some(*when) < person.connected);
@@ -939,6 +972,9 @@ impl<'a> Walk<'a> {
             self.met.when(members > WHO_SLICE, Mark::WhoSliced);
             return;
         }
+        let is_late =
+            notice.starts_with("no right password within") || notice.ends_with("内没有收到正确的密码：连接关闭");
+        self.met.when(is_late, Mark::PasswordLate);
         let begins = |(_, zh, en): &&(_, &str, &str)| notice.starts_with(if lang == Lang::Zh { zh } else { en });
         if let Some((mark, ..)) = OF_NOTICES.iter().find(begins) {
             self.met.add(*mark, 1);
@@ -969,6 +1005,8 @@ impl<'a> Walk<'a> {
     fn finish(&mut self) {
         for person in &self.people {
             let Some(connected) = person.connected else { continue };
+            let went_asked = person.is_asked && !person.is_welcomed && person.over.is_none();
+            self.met.when(went_asked && person.sent_end.or(person.reset).is_some(), Mark::AskedGone);
             let sums = self.lives.get(person.life).copied().unwrap_or_default();
             self.met.when(slow_missed_nothing(person), Mark::SlowMissedNothing);
             let is_promised = |at: Duration| sums.stopping.is_none_or(|stopping| at < stopping);

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use unisono::limits::{FOREVER, Flood, Rate};
 use unisono::{Lang, Limits, Wire};
 
+use crate::history::Password;
 use crate::network::Kind;
 use crate::random::Random;
 
@@ -51,7 +52,12 @@ pub struct Rules {
     pub flood: Option<(u32, u32)>,
     /// Names in a second. Then nobody is trusted.
     pub announcements: Option<usize>,
+    /// Newcomers are asked for a password, and to prove one takes so many ms.
+    pub password_ms: Option<u64>,
 }
+
+/// What newcomers have to know where they are asked, and what is as long and wrong.
+pub const PASSWORDS: [&str; 2] = ["open sesame", "open barley"];
 
 /// As long are lines by which a plan's flood control counts bytes: most are shorter, and some much longer.
 pub const FLOOD_LINE_BYTES: u32 = 256;
@@ -221,6 +227,8 @@ pub enum Text {
     Marked { stamp: usize },
     /// A line that begins with a slash: a command.
     Command(String),
+    /// The password, or a wrong one.
+    Password { is_right: bool },
 }
 
 impl Text {
@@ -240,12 +248,13 @@ impl Text {
             }
             Self::Marked { stamp } => ["\u{feff}".as_bytes(), line(*stamp, 0).as_bytes(), b"\n"].concat(),
             Self::Command(command) => format!("{command}\n").into_bytes(),
+            Self::Password { is_right } => format!("{}\n", PASSWORDS[usize::from(!is_right)]).into_bytes(),
         }
     }
 }
 
 /// Kinds of faults, each with a switch of its own per seed.
-const FAULTS: [&str; 25] = [
+const FAULTS: [&str; 27] = [
     "accept error",
     "announce",
     "ban",
@@ -267,10 +276,12 @@ const FAULTS: [&str; 25] = [
     "read error",
     "reset",
     "delay",
+    "silence",
     "slow",
     "stop",
     "vanish",
     "write error",
+    "wrong password",
 ];
 
 /// Kinds of speech, likewise.
@@ -321,6 +332,7 @@ impl Plan {
             rules.patience_ms = rules.patience_ms.map(|ms| ms.min(100));
             rules.linger_ms = rules.linger_ms.min(100);
             rules.grace_ms = rules.grace_ms.min(100);
+            rules.password_ms = None;
         }
         let links = Links::draw(&mut random.fork("links"), &rules);
         let heal_ms = random.fork("length").range(shape.safety_ms / 40..=shape.safety_ms);
@@ -390,6 +402,7 @@ impl Rules {
             partial_bytes_total: 1 << 24,
             flood: None,
             announcements: None,
+            password_ms: None,
         }
     }
 
@@ -422,6 +435,7 @@ impl Rules {
             partial_bytes_total: *random.pick(&[1 << 24, 1 << 15, 0]),
             flood: if random.chance(1, 6) { Some(*random.pick(&[(1, 20), (4, 50), (30, 200)])) } else { None },
             announcements: if random.chance(1, 6) { Some(usize_of(*random.pick(&[0, 0, 1, 2, 4]))) } else { None },
+            password_ms: if random.chance(1, 6) { Some(*random.pick(&[0, 0, 20, 300])) } else { None },
         }
     }
 
@@ -454,6 +468,12 @@ impl Rules {
             },
             partial_bytes_total: self.partial_bytes_total,
         }
+    }
+
+    /// What newcomers have to know.
+    pub fn password(&self) -> Option<Password> {
+        let takes = Duration::from_millis(self.password_ms?);
+        Some(Password { text: PASSWORDS[0].to_owned(), takes })
     }
 
     /// How the room speaks.
@@ -540,7 +560,37 @@ impl<'a> Draft<'a> {
         let client = self.clients;
         self.clients += 1;
         self.act(at_ms, What::Connect { client, host, real: random.chance(1, 4) });
+        if self.rules.password_ms.is_some() {
+            self.draw_proof(at_ms, client);
+        }
         client
+    }
+
+    /// What it says when it is asked for a password: the right one at once; after some wrong ones, or none but those; byte by byte;
+    /// late, or amid all else that it says; or nothing. Now and then it goes meanwhile.
+    fn draw_proof(&mut self, at_ms: u64, client: usize) {
+        let mut random = self.random.fork_at(3_000_000 + client as u64);
+        let mut at_ms = at_ms;
+        if random.chance(self.weight("silence"), 400) {
+            return;
+        }
+        if random.chance(self.weight("wrong password"), 150) {
+            for _ in 0..random.range(1..=3) {
+                self.act(at_ms, What::Send { client, text: Text::Password { is_right: false } });
+                at_ms += *random.pick(&[0, 1, 50, 400]);
+            }
+        }
+        let text = Text::Password { is_right: true };
+        if random.chance(1, 6) {
+            self.act(at_ms, What::Drip { client, text, every_ms: *random.pick(&[0, 1, 10]) });
+        } else {
+            at_ms += *random.pick(&[0, 0, 0, 1, 100, 1000]);
+            self.act(at_ms, What::Send { client, text });
+        }
+        if random.chance(self.weight("reset") + self.weight("end"), 2000) {
+            let what = if random.chance(1, 2) { What::End { client } } else { What::Reset { client } };
+            self.act(at_ms + random.below(30), what);
+        }
     }
 
     fn draw_people(&mut self) {

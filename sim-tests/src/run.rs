@@ -9,14 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use unisono::Room;
-use unisono::door::Ban;
+use unisono::door::{self, Ban, Password, Passwords, Verdict};
 use unisono::limits::FOREVER;
 use unisono::room::Whom;
+use unisono::{Door, Room};
 
 use self::client::{Newcomer, Recorder, Remote};
 use crate::history::{self, Event, Healed, History, Keeping, Sample, ServerEvent};
@@ -327,7 +327,7 @@ impl<'a, W: World> Play<'a, W> {
         let (mut counts, trace) = self.world.finish().await;
         let mut notes = std::mem::take(&mut *self.recorder.notes());
         notes.add_accepted(self.plan.clients());
-        let rules = history::Rules { limits: self.plan.rules.limits(), wire: self.plan.rules.wire() };
+        let rules = rules(self.plan);
         let records = notes.records;
         let history = History {
             rules,
@@ -421,7 +421,10 @@ impl<'a, W: World> Play<'a, W> {
     }
 
     fn start(&mut self) {
-        let room = Room::new(self.plan.rules.limits(), self.plan.rules.wire()).expect("a plan's limits work together");
+        let (limits, wire) = (self.plan.rules.limits(), self.plan.rules.wire());
+        let passwords = self.plan.rules.password().map(|password| Arc::new(Keyhole(password)) as Arc<dyn Passwords>);
+        let door = Door::new(door::Policy { passwords, ..door::Policy::default() });
+        let room = Room::with_door(limits, wire, door).expect("a plan's limits work together");
         let (stop, stopped) = oneshot::channel();
         self.world.start(room.clone(), stopped);
         self.note(ServerEvent::Started);
@@ -682,7 +685,7 @@ impl<'a, W: World> Play<'a, W> {
 
     /// In real time nobody waits longer than it takes: the judge is asked again and again whether all is well.
     async fn wait_until_well(&mut self, at: Duration, end: Duration, core: &[usize]) {
-        let rules = history::Rules { limits: self.plan.rules.limits(), wire: self.plan.rules.wire() };
+        let rules = rules(self.plan);
         let mut known = 0;
         let late = at + QUIET + self.plan.flood_time();
         loop {
@@ -716,6 +719,29 @@ impl<'a, W: World> Play<'a, W> {
         for person in self.people.values() {
             person.remote.finish();
         }
+    }
+}
+
+/// What the server is told about itself.
+fn rules(plan: &Plan) -> history::Rules {
+    let Plan { rules, .. } = plan;
+    history::Rules { limits: rules.limits(), wire: rules.wire(), password: rules.password() }
+}
+
+/// Proves the password of a plan in the plan's own time. (What ships does it by Argon2 in threads, which have a time of their own.)
+#[derive(Debug)]
+struct Keyhole(history::Password);
+
+impl Passwords for Keyhole {
+    fn verify(&self, password: Password) -> Verdict {
+        let Self(history::Password { text, takes }) = self;
+        let (is_right, takes) = (password.bytes() == text.as_bytes(), *takes);
+        Box::pin(async move {
+            if !takes.is_zero() {
+                tokio::time::sleep(takes).await;
+            }
+            is_right
+        })
     }
 }
 

@@ -230,6 +230,24 @@ pub const SCENARIOS: &[Scenario] = &[
         draw: errors,
     },
     Scenario {
+        name: "door",
+        about: "newcomers are asked for a password: they know it, guess it, say nothing, cut it in pieces, and go meanwhile",
+        networks: SIMULATED,
+        seeds: 10,
+        meets: &[
+            "asked",
+            "asked-gone",
+            "password-wrong",
+            "password-refused",
+            "password-hasty",
+            "password-late",
+            "password-third",
+            "password-pieces",
+        ],
+        never: &[],
+        draw: at_the_door,
+    },
+    Scenario {
         name: "keeper",
         about: "whoever keeps the server has something to say, removes members who talk and read, and lets in nobody from a host",
         networks: SIMULATED,
@@ -770,6 +788,55 @@ fn errors(script: &mut Script) {
         let at_ms = script.any_ms();
         script.at(at_ms, What::AcceptError { errno });
     }
+}
+
+fn at_the_door(script: &mut Script) {
+    script.plan.rules.password_ms = Some(*script.random.pick(&[0, 50, 300]));
+    script.plan.rules.line_deadline_ms = 2000;
+    let tries = |script: &mut Script, at_ms, client, rights: &[bool]| {
+        for &is_right in rights {
+            script.at(at_ms, What::Send { client, text: Text::Password { is_right } });
+        }
+    };
+    for host in 1..=2 {
+        let client = script.stays(0, host);
+        tries(script, 0, client, &[true]);
+        script.chats(client, 10);
+    }
+    for number in 0..16 {
+        let (at_ms, host) = (script.random.below(3000), script.host(6));
+        let client = if number % 2 == 0 { script.stays(at_ms, host) } else { script.comes(at_ms, host) };
+        match number % 8 {
+            0 => tries(script, at_ms, client, &[false, false, true]),
+            1 => tries(script, at_ms + 100, client, &[false, false, false, true]),
+            2 => {
+                script.at(at_ms, What::Drip { client, text: Text::Password { is_right: true }, every_ms: 7 });
+                tries(script, at_ms + 400, client, &[true]);
+            }
+            3 => tries(script, at_ms, client, &[false]),
+            4 => {}
+            5 => {
+                tries(script, at_ms, client, &[true]);
+                script.at(at_ms + script.plan.rules.password_ms.unwrap_or(0) / 2, What::Reset { client });
+            }
+            6 => {
+                tries(script, at_ms, client, &[true]);
+                script.says(at_ms, client, 3, 20);
+            }
+            _ => {
+                script.says(at_ms, client, 1, 20);
+                script.at(at_ms + 1, What::End { client });
+            }
+        }
+    }
+    // Somebody guesses, from many connections at once.
+    for _ in 0..12 {
+        let client = script.comes(3500, 7);
+        tries(script, 3500, client, &[false, false, false]);
+    }
+    // Who comes from there later is heard again.
+    let client = script.stays(4900, 7);
+    script.at(4900, What::Pause { client });
 }
 
 fn keeper(script: &mut Script) {

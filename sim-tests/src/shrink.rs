@@ -328,6 +328,7 @@ fn simple() -> Vec<(&'static str, Value)> {
     vec![
         ("/rules/flood", json!(null)),
         ("/rules/announcements", json!(null)),
+        ("/rules/password_ms", json!(null)),
         ("/rules/per_ip_max", json!(usize::MAX)),
         ("/rules/connections_max", json!(usize::MAX)),
         ("/rules/line_deadline_ms", json!(60_000)),

@@ -7,7 +7,7 @@ use std::process::Command;
 use sim_tests::network::Kind;
 use sim_tests::plan::Plan;
 use sim_tests::run::{self, Outcome, first_difference};
-use sim_tests::scenario::SCENARIOS;
+use sim_tests::scenario::{SCENARIOS, Scenario};
 
 const SIMULATED: [Kind; 2] = [Kind::Simnet, Kind::Turmoil];
 
@@ -64,7 +64,7 @@ fn scenarios_are_deterministic() {
 /// A canary: what comes out of a `HashSet` has an order of its own in each run, and the check must say so.
 #[test]
 fn unordered_iteration_is_noticed() {
-    let plan = Plan::draw(7);
+    let plan = Scenario::named("order").expect("there is one").plan(7, false);
     let is_noticed = (0..20).any(|_| {
         let [first, second] = [(); 2].map(|()| {
             let acts: HashSet<usize> = (0..plan.acts.len()).collect();

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use sim_tests::history::{Client, Event, Healed, History, Keeping, Record, Rules, Sample, ServerEvent};
+use sim_tests::history::{Client, Event, Healed, History, Keeping, Password, Record, Rules, Sample, ServerEvent};
 use sim_tests::judge::{Facts, INVARIANTS, Law, What, judge, judge_patience, judge_with};
 use unisono::limits::{FOREVER, Flood, Rate};
 use unisono::{Lang, Limits, Wire};
@@ -71,7 +71,7 @@ impl Tape {
         let limits = Limits { line_bytes_max: 64, backlog_bytes: 1200, ..Limits::default() };
         let wire = Wire { lang: Lang::En, ..Wire::default() };
         let server = vec![(Duration::ZERO, ServerEvent::Started)];
-        let rules = Rules { limits, wire };
+        let rules = Rules { limits, wire, password: None };
         let history =
             History { rules, records: Vec::new(), server, keeping: Vec::new(), samples: Vec::new(), healed: None };
         Self { history, now: Duration::ZERO, members: BTreeMap::new(), budget: Budget::default() }
@@ -258,6 +258,35 @@ impl Tape {
         self.push(client, Event::Reset);
         self.depart(client);
         self.members.remove(&client);
+    }
+
+    /// It is asked for the password.
+    fn ask(&mut self, client: Client) {
+        self.push(client, Event::Connected { address: address(client) });
+        self.told(client, "-- password, please");
+    }
+
+    /// It says something for a password, and hears of it when that is proved.
+    fn tries(&mut self, client: Client, text: &str, answer: &str) {
+        self.send(client, format!("{text}\n").as_bytes());
+        self.wait(PROVED);
+        self.told(client, answer);
+    }
+
+    /// It says the password, and is let in.
+    fn comes_in(&mut self, client: Client) {
+        self.send(client, b"open sesame\n");
+        self.wait(PROVED);
+        self.let_in(client);
+    }
+
+    fn let_in(&mut self, client: Client) {
+        let who = address(client);
+        self.tell(&format!("{who} joined"), None);
+        self.told(client, &format!("Welcome {who}"));
+        let known = Known::ByName;
+        let member = Member { who, known, due: Vec::new(), missed: 0, is_reading: true, has_left: false };
+        self.members.insert(client, member);
     }
 
     /// Whoever keeps the server does something.
@@ -1251,6 +1280,287 @@ fn pace_cases() -> Vec<(&'static str, Vec<Doctored>)> {
     vec![("strangers-keep-their-pace", cases)]
 }
 
+const PROVED: Duration = Duration::from_millis(20);
+
+const WRONG: &str = "-- wrong password, try again";
+const LAST: &str = "-- wrong password: connection closed";
+const LATE: &str = "-- no right password within 60s: connection closed";
+const HASTY: &str = "-- too many passwords tried from your address: connection closed, try again later";
+
+/// A room with a password: #0 knows it, #1 by its second try, #2 does not, #3 and #5 go, #4 says nothing.
+fn doored() -> Tape {
+    let mut tape = Tape::new();
+    tape.history.rules.password = Some(Password { text: "open sesame".to_owned(), takes: PROVED });
+    tape.ask(0);
+    tape.comes_in(0);
+    tape.ask(1);
+    tape.tries(1, "open barley", WRONG);
+    tape.say(0, "#0.0");
+    tape.comes_in(1);
+    tape.ask(2);
+    for answer in [WRONG, WRONG, LAST] {
+        tape.tries(2, "/quit", answer);
+    }
+    tape.push(2, Event::ReceivedEnd);
+    tape.ask(3);
+    tape.push(3, Event::SentEnd);
+    tape.push(3, Event::ReceivedEnd);
+    tape.ask(4);
+    tape.ask(5);
+    tape.send(5, b"open sesam");
+    tape.push(5, Event::Reset);
+    tape.say(1, "#1.0");
+    tape.wait(Duration::from_secs(61));
+    tape.told(4, LATE);
+    tape.push(4, Event::ReceivedEnd);
+    tape.say(0, "open sesame");
+    tape
+}
+
+/// The core has this one, too.
+fn with_core(mut history: History, client: Client) -> History {
+    history.healed.as_mut().expect("it has an end").core.push(client);
+    history
+}
+
+/// They all come from one address.
+fn from_one_address(mut history: History) -> History {
+    let there =
+        |text: &str| (20..40).fold(text.to_owned(), |text, of| text.replace(&address(of), &format!("10.0.0.9:50{of}")));
+    for record in &mut history.records {
+        match &mut record.event {
+            Event::Connected { address } => *address = there(address),
+            Event::Received { bytes } => *bytes = there(&String::from_utf8_lossy(bytes)).into_bytes(),
+            _ => {}
+        }
+    }
+    history
+}
+
+/// Somebody guesses so, from connections of one address.
+fn guesses(connections: usize, answers: &[&str], is_right: bool) -> History {
+    let mut tape = doored();
+    for client in 20..20 + connections {
+        tape.ask(client);
+        for answer in answers {
+            tape.tries(client, "sesame", answer);
+        }
+        if is_right {
+            tape.comes_in(client);
+        }
+    }
+    from_one_address(tape.done())
+}
+
+fn doored_and(more: impl Fn(&mut Tape)) -> History {
+    let mut tape = doored();
+    more(&mut tape);
+    tape.done()
+}
+
+fn door_cases() -> Vec<(&'static str, Vec<Doctored>)> {
+    let ask = "-- password, please";
+    let there = || doored().done();
+    vec![
+        (
+            "asked-first",
+            vec![
+                plainly(without(there(), 0, ask)),
+                plainly(instead(there(), 4, ask, &[ask, ask])),
+                plainly(instead(there(), 1, "10.0.0.1:5000: #1.0", &["10.0.0.1:5000: #1.0", WRONG])),
+                plainly(instead(good(), 3, "10.0.0.0:5000: #0.1", &[ask, "10.0.0.0:5000: #0.1"])),
+            ],
+        ),
+        (
+            "asked-see-nothing",
+            vec![
+                plainly(instead(there(), 1, WRONG, &[WRONG, "10.0.0.0:5000: #0.0"])),
+                plainly(instead(there(), 4, ask, &[ask, "-- missed 1 lines"])),
+                plainly(instead(there(), 2, LAST, &["10.0.0.1:5000 joined", LAST])),
+            ],
+        ),
+        (
+            "each-try-is-answered",
+            vec![
+                plainly(without(there(), 1, WRONG)),
+                plainly(instead(there(), 2, LAST, &[WRONG])),
+                plainly(instead(there(), 2, WRONG, &[LAST])),
+                plainly(instead(there(), 2, LAST, &[LAST, LAST])),
+                plainly(instead(there(), 4, LATE, &[WRONG])),
+            ],
+        ),
+        (
+            "only-the-right-come-in",
+            vec![
+                plainly(doored_and(|tape| {
+                    tape.ask(6);
+                    tape.tries(6, "open barley", WRONG);
+                    tape.let_in(6);
+                })),
+                plainly(doored_and(|tape| {
+                    tape.ask(6);
+                    tape.let_in(6);
+                    tape.send(6, b"open sesame\n");
+                })),
+                plainly(doored_and(|tape| {
+                    tape.ask(6);
+                    for _ in 0..3 {
+                        tape.tries(6, "", WRONG);
+                    }
+                    tape.comes_in(6);
+                })),
+                plainly(doored_and(|tape| {
+                    tape.ask(6);
+                    tape.send(6, b"open sesame");
+                    tape.let_in(6);
+                })),
+            ],
+        ),
+    ]
+}
+
+fn try_cases() -> Vec<(&'static str, Vec<Doctored>)> {
+    vec![
+        (
+            "the-right-come-in",
+            vec![
+                plainly(doored_and(|tape| {
+                    tape.ask(6);
+                    tape.tries(6, "open sesame", WRONG);
+                    tape.push(6, Event::Reset);
+                })),
+                plainly(doored_and(|tape| {
+                    tape.ask(6);
+                    tape.tries(6, "open sesame", HASTY);
+                    tape.push(6, Event::ReceivedEnd);
+                })),
+                plainly(doored_and(|tape| {
+                    tape.ask(6);
+                    tape.wait(Duration::from_secs(59));
+                    tape.told(6, LATE);
+                    tape.push(6, Event::ReceivedEnd);
+                })),
+                watched(doored_and(|tape| {
+                    tape.ask(6);
+                    tape.send(6, b"open sesame\n");
+                    tape.wait(Duration::from_secs(61));
+                    tape.told(6, LATE);
+                    tape.push(6, Event::ReceivedEnd);
+                })),
+                plainly(with_core(
+                    doored_and(|tape| {
+                        tape.ask(6);
+                        tape.send(6, b"open sesame\n");
+                    }),
+                    6,
+                )),
+            ],
+        ),
+        (
+            "tries-delay-nobody",
+            vec![
+                watched(doored_and(|tape| {
+                    tape.ask(6);
+                    tape.send(6, b"open sesame\n");
+                    tape.wait(Duration::from_millis(200));
+                    tape.let_in(6);
+                })),
+                watched(doored_and(|tape| {
+                    tape.ask(6);
+                    tape.send(6, b"x\n");
+                    tape.wait(Duration::from_secs(1));
+                    tape.told(6, WRONG);
+                    tape.comes_in(6);
+                })),
+                watched(doored_and(|tape| {
+                    tape.ask(6);
+                    tape.send(6, b"x\ny\nz\n");
+                    for (ms, answer) in [(20, WRONG), (20, WRONG), (300, LAST)] {
+                        tape.wait(Duration::from_millis(ms));
+                        tape.told(6, answer);
+                    }
+                    tape.push(6, Event::ReceivedEnd);
+                })),
+            ],
+        ),
+        (
+            "tries-keep-their-pace",
+            vec![
+                plainly(guesses(14, &[], true)),
+                plainly(guesses(5, &[WRONG, WRONG, LAST], false)),
+                plainly(guesses(7, &[WRONG], true)),
+            ],
+        ),
+        (
+            "the-silent-are-turned-away",
+            vec![
+                plainly(with_core(doored_and(|tape| tape.ask(6)), 6)),
+                plainly(with_core(
+                    doored_and(|tape| {
+                        tape.ask(6);
+                        tape.tries(6, "x", WRONG);
+                    }),
+                    6,
+                )),
+                plainly(with_core(
+                    doored_and(|tape| {
+                        tape.ask(6);
+                        tape.send(6, b"open ");
+                    }),
+                    6,
+                )),
+            ],
+        ),
+    ]
+}
+
+#[test]
+fn good_doors_are_accepted() {
+    let history = doored().done();
+    assert_good(&history, &Facts::default());
+    assert_good(&history, &awake());
+    let order = judge(&history).expect("it is good");
+    assert_eq!(order.said_by(0).collect::<Vec<_>>(), [&b"#0.0"[..], b"open sesame"]);
+    // As many as may be at once, and then one a second.
+    assert_good(&guesses(10, &[], true), &Facts::default());
+    assert_good(&guesses(3, &[WRONG, WRONG, LAST], false), &Facts::default());
+    let history = doored_and(|tape| {
+        // What it says at once, in pieces, with its end; and what is too long.
+        tape.ask(6);
+        for piece in ["op", "en sesame\r", "\n#6.0\n#6.1"] {
+            tape.send(6, piece.as_bytes());
+        }
+        tape.wait(PROVED);
+        tape.let_in(6);
+        tape.said(6, "#6.0");
+        tape.push(6, Event::SentEnd);
+        tape.said(6, "#6.1");
+        tape.leave(6);
+        tape.ask(7);
+        tape.send(7, b"open sesame");
+        tape.push(7, Event::SentEnd);
+        tape.wait(PROVED);
+        tape.let_in(7);
+        tape.leave(7);
+        tape.ask(8);
+        tape.tries(8, &"x".repeat(70), WRONG);
+        tape.keep(Keeping::Removed { client: 8 });
+        tape.told(8, "-- you were removed");
+        tape.push(8, Event::ReceivedEnd);
+    });
+    assert_good(&history, &awake());
+    // The server ends while somebody is asked.
+    let mut tape = doored();
+    tape.ask(6);
+    tape.wait(MILLISECOND);
+    tape.history.server.push((tape.now, ServerEvent::Stopping));
+    tape.told(6, "-- server is stopping");
+    tape.push(6, Event::ReceivedEnd);
+    tape.stop();
+    tape.history.server.remove(tape.history.server.len() - 2);
+    assert_good(&tape.history, &awake());
+}
+
 /// Somebody keeps the room: says something three times, removes #4 that has lines to come, and #3 with its host, from which then nobody
 /// comes for a while.
 fn kept() -> Tape {
@@ -1445,6 +1755,8 @@ fn all_cases() -> Vec<(&'static str, Vec<Doctored>)> {
         budget_cases(),
         pace_cases(),
         keeper_cases(),
+        door_cases(),
+        try_cases(),
     ]
     .concat()
 }

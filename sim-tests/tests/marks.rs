@@ -146,7 +146,7 @@ impl Tape {
         let plan = Plan { acts: Vec::new(), ..Plan::draw(0) };
         let limits =
             Limits { line_bytes_max: 12, backlog_bytes: 1200, stall: Duration::from_secs(2), ..Limits::default() };
-        let rules = Rules { limits, wire: Wire { lang: Lang::En, ..Wire::default() } };
+        let rules = Rules { limits, wire: Wire { lang: Lang::En, ..Wire::default() }, password: None };
         let server = vec![(Duration::ZERO, ServerEvent::Started)];
         let history =
             History { rules, records: Vec::new(), server, keeping: Vec::new(), samples: Vec::new(), healed: None };

@@ -115,7 +115,7 @@ fn many(clients: usize, lines: usize) -> History {
             push(reader, Event::Received { bytes: format!("{}: {text}\n", address(client)).into_bytes() });
         }
     }
-    let rules = Rules { limits: Limits::default(), wire: Wire { lang: Lang::En, ..Wire::default() } };
+    let rules = Rules { limits: Limits::default(), wire: Wire { lang: Lang::En, ..Wire::default() }, password: None };
     let server = vec![(Duration::ZERO, ServerEvent::Started)];
     History { rules, records, server, keeping: Vec::new(), samples: Vec::new(), healed: None }
 }
@@ -192,7 +192,8 @@ fn lines_stand_in_the_order_of_the_judge() {
         let page = picture::page("", Some(&plan), &outcome.history, &verdict);
         let data = parsed(&page);
         let seen = said(&data);
-        let shown: Vec<_> = seen.iter().filter(|(_, _, text)| text.contains(": ")).collect();
+        let shown: Vec<_> =
+            seen.iter().filter(|(_, _, text)| text.contains(": ") && !text.starts_with("-! ")).collect();
         let judged = order.entries.iter().filter_map(|entry| match &entry.what {
             What::Said { who, text } => Some((entry, who, String::from_utf8_lossy(text))),
             _ => None,

@@ -20,8 +20,8 @@ pub(super) fn check_announced(
     for number in case.here() {
         let view = &case.views[number];
         let Some(begin) = told.part.begins.get(&number).filter(|_| view.runs.is_empty()) else { continue };
-        let Some(welcomed) = view.reads.get(1) else { continue };
-        let due = announced.iter().filter(|(at, _)| (*welcomed..=settled).contains(at)).count();
+        let Some(welcomed) = view.welcomed else { continue };
+        let due = announced.iter().filter(|(at, _)| *at > welcomed && *at <= settled).count();
         let came = told.story.announced.iter().filter(|step| told.place(**step) >= *begin).count();
         if came < due && !case.may_be_full() {
             let blame = Violation::of("announcements-come-to-all", &[view.client]).at(healed.end);
@@ -99,7 +99,7 @@ pub(super) fn check_banned(case: &Case<'_>, wrong: &mut Vec<Violation>) {
     for &number in &case.members {
         let view = &case.views[number];
         let Some(ip) = view.address.parse::<SocketAddr>().ok().map(|address| address.ip()) else { continue };
-        let welcomed = view.reads.get(1).copied().unwrap_or(view.connected);
+        let welcomed = view.welcomed.unwrap_or(view.connected);
         let is_banned = is_banned(case, ip, [view.connected, welcomed]);
         let may_be = may_be_banned(case, ip, view.connected);
         let detail = if is_banned && view.is_welcomed {

@@ -86,7 +86,11 @@ pub(super) struct View {
     pub(super) lines: Vec<Line>,
     pub(super) runs: Vec<Run>,
     pub(super) is_welcomed: bool,
-    /// It was told that it is not let in, and why.
+    /// When it was asked for a password, what it was told of those that it said, and when it was welcomed.
+    pub(super) asked: Option<Duration>,
+    pub(super) answers: Vec<(Duration, Told)>,
+    pub(super) welcomed: Option<Duration>,
+    /// It was told that it is not let in, or has not said the password; and why, if it was told.
     pub(super) is_refused: bool,
     pub(super) refusal: Option<Told>,
     /// When whoever keeps the server removed it, or may have, if it was accepted by then; whether that is sure; and whether it was
@@ -212,12 +216,36 @@ impl View {
             if self.is_told_removed {
                 blame("removed-hear-why-last", at, line, "it was told before that it was removed");
             }
-            if first {
+            let is_asked = history.rules.password.is_some() && self.welcomed.is_none();
+            let is_welcome = wire::welcomed(line, wire.lang) == Some(&self.address);
+            if is_asked && (self.asked.is_some() || notice == Some(Told::PasswordWanted)) {
+                match notice {
+                    Some(Told::PasswordWanted) if first => self.asked = Some(at),
+                    Some(Told::PasswordWanted) => blame("asked-first", at, line, "it had been asked before"),
+                    Some(Told::PasswordWrong | Told::PasswordRefused | Told::PasswordHasty | Told::PasswordLate) => {
+                        self.answers.extend(notice.map(|told| (at, told)));
+                    }
+                    Some(Told::Removed) => {
+                        self.is_told_removed = true;
+                        self.refusal = notice;
+                    }
+                    Some(Told::Stopping) => {}
+                    None if is_welcome => {
+                        self.is_welcomed = true;
+                        self.welcomed = Some(at);
+                    }
+                    _ => blame("asked-see-nothing", at, line, "it had not come in, and this is for who has"),
+                }
+            } else if first {
                 let is_out = matches!(notice, Some(Told::NotLetIn | Told::Banned | Told::Removed));
                 self.is_refused = is_out;
                 self.refusal = notice.filter(|_| is_out);
                 self.is_told_removed = notice == Some(Told::Removed);
-                self.is_welcomed = wire::welcomed(line, wire.lang) == Some(&self.address);
+                self.is_welcomed = is_welcome;
+                self.welcomed = Some(at).filter(|_| is_welcome);
+                if is_asked && is_welcome {
+                    blame("asked-first", at, line, "it was let in without being asked for the password");
+                }
                 if !self.is_refused && !self.is_welcomed {
                     blame("welcome-first", at, line, "the first line is neither the welcome nor a refusal");
                 }
@@ -229,14 +257,21 @@ impl View {
                     }
                     Some(Told::Unspared) => self.unspared += 1,
                     Some(Told::LineDeadline) => self.is_late = true,
-                    Some(Told::Other) => {}
+                    Some(Told::Other | Told::Stopping) => {}
+                    Some(
+                        Told::PasswordWanted
+                        | Told::PasswordWrong
+                        | Told::PasswordRefused
+                        | Told::PasswordHasty
+                        | Told::PasswordLate,
+                    ) => blame("asked-first", at, line, "it is not to say a password, or not any more"),
                     Some(Told::Removed) => self.is_told_removed = true,
                     Some(Told::NotLetIn | Told::Banned) => {
-                        blame("welcome-first", at, line, "a refusal does not come first")
+                        blame("welcome-first", at, line, "a refusal does not come first");
                     }
                     None => blame("notices-are-known", at, line, "the server has no such notice"),
                 }
-            } else if wire::welcomed(line, wire.lang) == Some(&self.address) {
+            } else if is_welcome {
                 blame("welcome-first", at, line, "a second welcome");
             } else {
                 let mut hasher = DefaultHasher::new();
@@ -244,6 +279,10 @@ impl View {
                 self.lines.push(Line { digest: hasher.finish(), start: end - line.len(), end, place, at });
                 place += 1;
             }
+        }
+        if history.rules.password.is_some() && !self.is_welcomed {
+            let is_turned_away = self.answers.iter().any(|(_, told)| *told != Told::PasswordWrong);
+            self.is_refused |= is_turned_away || self.refusal.is_some() || !self.input.is_proved();
         }
         self.tail = bytes[start..].to_vec();
         // Of a notice that did not come whole, nobody knows that it was not this one.

@@ -11,6 +11,9 @@ use crate::history::Rules;
 /// Input beyond which memory for a line may be refused; a line this long may be, its carriage return included.
 const SPARED_BYTES_MIN: usize = 1022;
 
+/// What is so long is no password, and refused before its end has come.
+const PASSWORD_BYTES_MIN: usize = 1026;
+
 /// What one line of input asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Act {
@@ -27,6 +30,20 @@ pub(super) enum What {
     Rename(String),
 }
 
+/// How often one may say a password.
+pub(super) const TRIES_MAX: usize = 3;
+
+/// What a client said for a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Try {
+    /// When its first byte was sent, and its last.
+    pub(super) began: Duration,
+    pub(super) at: Duration,
+    pub(super) is_right: bool,
+    /// So long that it is refused before it has ended.
+    pub(super) is_long: bool,
+}
+
 /// What a client's whole input asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Input {
@@ -34,6 +51,8 @@ pub(super) struct Input {
     pub(super) acts: Vec<Act>,
     /// When `/quit` was sent.
     pub(super) quit: Option<Duration>,
+    /// What was said for a password: none behind a right one, and no more than there may be.
+    pub(super) tries: Vec<Try>,
     /// What was never ended: no part of the acts.
     pub(super) partial: Option<Vec<u8>>,
     /// The longest time from the first byte of a line to its last, or to the connection's end.
@@ -52,14 +71,20 @@ impl Input {
         let mut began = None;
         let mut line: Vec<u8> = Vec::new();
         let mut is_first = true;
+        let is_asked = rules.password.is_some();
         for (at, chunk) in chunks {
             for part in chunk.split_inclusive(|byte| *byte == b'\n') {
                 line.extend_from_slice(part);
-                let since = at.saturating_sub(*began.get_or_insert(*at));
-                input.slowest_line = input.slowest_line.max(since);
+                let first = *began.get_or_insert(*at);
+                input.slowest_line = input.slowest_line.max(at.saturating_sub(first));
                 if line.last() == Some(&b'\n') {
                     line.pop();
-                    input.push(*at, without_mark(&line, &mut is_first, rules.wire), rules);
+                    let whole = without_mark(&line, &mut is_first, rules.wire);
+                    if is_asked && !input.is_proved() {
+                        input.prove([first, *at], whole, rules);
+                    } else {
+                        input.push(*at, whole, rules);
+                    }
                     line.clear();
                     began = None;
                 }
@@ -69,13 +94,32 @@ impl Input {
             input.slowest_line = input.slowest_line.max(gone.saturating_sub(began));
         }
         let rest = without_mark(&line, &mut is_first, rules.wire);
-        if !rest.is_empty() {
+        if !rest.is_empty() && is_asked && !input.is_proved() {
+            // One that is too long is refused before it ends.
+            if let Some(at) = ended.or_else(|| began.filter(|_| rest.len() >= PASSWORD_BYTES_MIN)) {
+                input.prove([began.unwrap_or(at), at], rest, rules);
+            }
+        } else if !rest.is_empty() {
             match ended {
                 Some(at) => input.push(at, rest, rules),
                 None => input.partial = Some(said_text(rest, rules)),
             }
         }
         input
+    }
+
+    /// Whether it has said the password.
+    pub(super) fn is_proved(&self) -> bool {
+        self.tries.last().is_some_and(|last| last.is_right)
+    }
+
+    /// It said this for a password.
+    fn prove(&mut self, [began, at]: [Duration; 2], line: &[u8], rules: &Rules) {
+        let text = line.strip_suffix(b"\r").unwrap_or(line);
+        let is_right = rules.password.as_ref().is_some_and(|password| password.text.as_bytes() == text);
+        if self.tries.len() < TRIES_MAX {
+            self.tries.push(Try { began, at, is_right, is_long: line.len() >= PASSWORD_BYTES_MIN });
+        }
     }
 
     fn push(&mut self, at: Duration, line: &[u8], rules: &Rules) {
@@ -257,6 +301,13 @@ pub(super) enum Told {
     Banned,
     /// Whoever keeps the server has removed it.
     Removed,
+    Stopping,
+    /// It is asked for a password, and what comes of that.
+    PasswordWanted,
+    PasswordWrong,
+    PasswordRefused,
+    PasswordHasty,
+    PasswordLate,
     Other,
 }
 
@@ -301,7 +352,17 @@ const NOTICES: &[(Told, bool, &str, &str)] = &[
     (Told::Other, false, "//TEXT  说 /TEXT", "//TEXT  say /TEXT"),
     (Told::Other, false, "在线 # 人", "# here"),
     (Told::Other, false, "  *", "  *"),
-    (Told::Other, false, "服务器即将停止", "server is stopping"),
+    (Told::Stopping, false, "服务器即将停止", "server is stopping"),
+    (Told::PasswordWanted, true, "请先输入密码", "password, please"),
+    (Told::PasswordWrong, true, "密码不对，请再试", "wrong password, try again"),
+    (Told::PasswordRefused, true, "密码不对：连接关闭", "wrong password: connection closed"),
+    (
+        Told::PasswordHasty,
+        true,
+        "来自你的地址的密码试得太频繁：连接关闭，请稍后再来",
+        "too many passwords tried from your address: connection closed, try again later",
+    ),
+    (Told::PasswordLate, true, "* 内没有收到正确的密码：连接关闭", "no right password within *: connection closed"),
 ];
 
 /// Reads a notice; `None` if the server has none such.

@@ -94,7 +94,8 @@ pub(super) fn trace(history: &History) -> (Vec<Line>, Vec<Missed>) {
     let mut lines = Vec::new();
     for life in 0..=views.iter().map(|view| view.life).max().unwrap_or(0) {
         let mut views: Vec<&View> = views.iter().filter(|view| view.life == life && !view.lines.is_empty()).collect();
-        views.sort_by_key(|view| view.connected);
+        // Of one moment by their numbers, as the judge has them.
+        views.sort_by_key(|view| history.records[view.connected].at);
         lines.extend(lay(&views, life, &said));
     }
     for line in &mut lines {

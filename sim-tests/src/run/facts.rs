@@ -16,8 +16,12 @@ pub(super) fn of(plan: &Plan, history: &History, blocked: &[Blocked], jumps: Vec
     let is_instant = plan.links.latency_ms.1 == 0
         && plan.acts.iter().all(|act| !matches!(act.what, What::Delay { .. } | What::Jump { .. }));
     Facts {
-        // Whom the server slows may not say what it has to say.
-        demand: if is_instant && plan.rules.flood.is_none() { demand(history, blocked) } else { Vec::new() },
+        // Whom the server slows may not say what it has to say, nor who is not in.
+        demand: if is_instant && plan.rules.flood.is_none() && plan.rules.password_ms.is_none() {
+            demand(history, blocked)
+        } else {
+            Vec::new()
+        },
         steady: if is_instant { steady(plan) } else { Vec::new() },
         awake: if is_instant { awake(plan) } else { Vec::new() },
         told_at_once: if is_instant { told_at_once(plan) } else { Vec::new() },
