@@ -33,6 +33,8 @@ class Server:
     config: str = ""
     # What fanbench checks but this server does not promise.
     unpromised: tuple[str, ...] = ()
+    # It speaks within TLS, by `{dir}/cert.pem` and `{dir}/key.pem`.
+    within_tls: bool = False
 
 
 def lean(path):
@@ -42,6 +44,20 @@ def lean(path):
 
 def unisono(name, path):
     return Server(name, (path, "serve", "--listen", "127.0.0.1:{port}"))
+
+
+def unisono_within_tls(name, path):
+    papers = ("--tls-cert", "{dir}/cert.pem", "--tls-key", "{dir}/key.pem")
+    return Server(f"{name}, TLS", (path, "serve", "--tls-listen", "127.0.0.1:{port}", *papers), within_tls=True)
+
+
+def certify(directory):
+    """Puts a certificate for 127.0.0.1 and its key where a server within TLS looks for them."""
+    words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=127.0.0.1"
+    words += " -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE -keyout key.pem -out cert.pem"
+    done = subprocess.run(words.split(), cwd=directory, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Broken(f"openssl makes no certificate: {done.stderr}")
 
 
 @dataclass(frozen=True)
@@ -60,7 +76,7 @@ class Load:
         return " ".join((self.mode, "-n", str(self.readers), "-s", str(self.payload), *self.options))
 
     def contenders(self, everyone):
-        return [one for one in everyone if isinstance(one, Server)]
+        return [one for one in everyone if isinstance(one, Server) and not one.within_tls]
 
     def command(self, server, bench, pid, port, out):
         """The words that start fanbench on the generator's side; its report goes to the file `out`."""
@@ -74,6 +90,8 @@ class Load:
         words += ["--check-every", checked, "--lat-every", timed, *self.options]
         if server.proto == "line":
             words.append("--greet")
+        if server.within_tls:
+            words += ["--tls", out.with_name("cert.pem")]
         if self.mode != "idle":
             words += ["-d", bench.seconds * self.longer]
         return bench.pinned(1, words)
@@ -138,6 +156,8 @@ class Bench:
             port = probe.getsockname()[1]
         words = {"port": port, "dir": directory}
         Path(directory, "config").write_text(server.config.format(**words))
+        if server.within_tls:
+            certify(directory)
         log = Path(directory, "log")
         with log.open("wb") as output:
             # `taskset` becomes the server, so the pid is that of the server.
