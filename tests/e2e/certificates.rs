@@ -32,8 +32,23 @@ impl Authority {
 
     /// Writes a new certificate for the server, in place of the last.
     pub(crate) fn renew(&self) {
-        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let CertifiedKey { cert, signing_key } = self.issue(&CertificateParams::new(names).expect("names"));
+        self.write(&Self::of_here());
+    }
+
+    /// As [`renew`](Self::renew), with one that is good until the beginning of a day.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn renew_until(&self, year: i32, month: u8, day: u8) {
+        let mut params = Self::of_here();
+        params.not_after = rcgen::date_time_ymd(year, month, day);
+        self.write(&params);
+    }
+
+    fn of_here() -> CertificateParams {
+        CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).expect("names")
+    }
+
+    fn write(&self, params: &CertificateParams) {
+        let CertifiedKey { cert, signing_key } = self.issue(params);
         std::fs::write(self.path("server.pem"), cert.pem()).expect("it can be written");
         std::fs::write(self.path("server.key"), signing_key.serialize_pem()).expect("it can be written");
     }

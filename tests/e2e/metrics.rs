@@ -5,15 +5,21 @@ use std::net::{SocketAddr, TcpStream};
 use std::str::FromStr;
 use std::time::Instant;
 
-use crate::process::{ANY_PORT, DEADLINE, Server};
+use crate::process::{ANY_PORT, DEADLINE, Server, run, unisono};
 
 fn watched() -> (Server, SocketAddr) {
     let server = Server::start(&["--metrics", ANY_PORT, "--max-connections", "3"]);
+    let addr = place(&server);
+    (server, addr)
+}
+
+/// Where a server shows its metrics.
+fn place(server: &Server) -> SocketAddr {
     server.wait_for_log("/metrics");
     let log = server.stderr();
     let (_, after) = log.split_once("metrics at http://").expect("it was just there");
     let (addr, _) = after.split_once("/metrics").expect("it was just there");
-    (server, addr.parse().expect("an address"))
+    addr.parse().expect("an address")
 }
 
 fn ask(addr: SocketAddr, request: &str) -> String {
@@ -125,6 +131,38 @@ fn only_who_names_this_host_is_answered_and_only_about_metrics() {
     server.join();
 }
 
+/// So that somebody may be told two weeks before, and that a reload took a new one in.
+#[cfg(feature = "tls")]
+#[test]
+fn end_of_the_certificate_in_use_is_shown_be_it_to_come_or_past() {
+    const NAME: &str = "unisono_certificate_not_after_seconds";
+    let authority = crate::certificates::Authority::new();
+    authority.renew_until(2049, 12, 31);
+    let own = authority.options();
+    let options: Vec<&str> = own.iter().map(|option| &**option).chain(["--metrics", ANY_PORT]).collect();
+    let server = Server::start_in(1, &options);
+    let addr = place(&server);
+    assert_eq!(value::<u64>(&metrics(addr), NAME), 2_524_521_600);
+    let ends = [(2024, 2, 29, 1_709_164_800_u64), (2050, 3, 1, 2_529_705_600)];
+    for (reloads, (year, month, day, expected)) in ends.into_iter().enumerate() {
+        let before: u64 = value(&metrics(addr), NAME);
+        authority.renew_until(year, month, day);
+        assert_eq!(value::<u64>(&metrics(addr), NAME), before, "the one in use is the one that was loaded");
+        server.signal("HUP");
+        server.wait_for_log_that(|log| log.matches("reloaded").count() > reloads);
+        assert_eq!(value::<u64>(&metrics(addr), NAME), expected, "{year}-{month}-{day}");
+        let mut connect = unisono();
+        connect.args(["connect", &server.addr().to_string(), "--tls", "--ca", &authority.text("ca.pem")]);
+        let (status, _, stderr) = run(connect, b"");
+        let is_past = year == 2024;
+        assert_eq!((status.code(), stderr.contains("expired")), (Some(i32::from(is_past)), is_past), "{stderr}");
+    }
+    let (plain, addr) = watched();
+    let seen = metrics(addr);
+    assert!(!seen.lines().any(|line| line.starts_with(NAME)), "{seen}");
+    plain.join();
+}
+
 #[test]
 fn many_who_ask_and_say_nothing_hold_up_neither_the_room_nor_one_who_asks_after_them() {
     let (server, addr) = watched();
@@ -140,9 +178,9 @@ fn many_who_ask_and_say_nothing_hold_up_neither_the_room_nor_one_who_asks_after_
 fn metrics_where_nobody_can_listen_are_named_and_exit_1() {
     let server = Server::start(&[]);
     let addr = server.addr().to_string();
-    let mut command = crate::process::unisono();
+    let mut command = unisono();
     command.args(["serve", "--listen", ANY_PORT, "--metrics", &addr]);
-    let (status, _, stderr) = crate::process::run(command, b"");
+    let (status, _, stderr) = run(command, b"");
     assert_eq!(status.code(), Some(1), "{stderr}");
     assert!(stderr.contains(&format!("cannot show metrics on {addr}")), "{stderr}");
 }
