@@ -83,13 +83,14 @@ impl Outlet {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         let mut flushed = Pin::new(&mut *stream).poll_flush(cx);
-        if flushed.is_pending() {
+        let held = flushed.is_pending();
+        if held {
             flushed = self.poll_stamped(backlog_bytes, cx, |cx| Pin::new(&mut *stream).poll_flush(cx));
         }
         let holds = flushed.is_pending();
         // Most streams hold nothing: that says nothing of whether they would take something.
         if let Some(blocked) = &mut self.blocked
-            && std::mem::replace(&mut blocked.holds, holds)
+            && (std::mem::replace(&mut blocked.holds, holds) || held)
             && !holds
         {
             self.on_unblocked();
@@ -307,6 +308,42 @@ mod tests {
         assert!(outlet.poll_write(&mut stream, 100, &[IoSlice::new(b"x")], &mut cx).is_ready());
         assert!(!outlet.has_stalled(Duration::ZERO, start));
         assert_eq!(outlet.deadline(stall, patience), None);
+    }
+
+    /// Holds what was written to it for so many flushes.
+    struct Holding(usize);
+
+    impl AsyncWrite for Holding {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if self.0 == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            self.0 -= 1;
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Law 9: no deadline is left of a stream that could take bytes again while it was looked at, at whichever look.
+    #[tokio::test(start_paused = true)]
+    async fn stream_that_is_flushed_at_another_look_has_no_deadline() {
+        let (stall, patience) = (Duration::from_secs(30), Duration::from_secs(1));
+        for held in 0..6 {
+            let (mut stream, mut outlet) = (Holding(held), Outlet::default());
+            let mut cx = Context::from_waker(Waker::noop());
+            while outlet.poll_flush(&mut stream, 100, &mut cx).is_pending() {
+                assert_eq!(outlet.deadline(stall, patience), Some(now() + stall), "{held}");
+            }
+            assert_eq!(outlet.deadline(stall, patience), None, "{held}");
+            assert!(!outlet.is_blocked() && !outlet.has_stalled(Duration::ZERO, now()), "{held}");
+        }
     }
 
     /// Law 8: a task may be polled with another waker each time.
