@@ -18,6 +18,12 @@ const SHOWN_BYTES_MAX: usize = 60;
 /// What one client did or saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// A connection exists within which TLS is to be spoken; nothing of it is for lines yet. What is sent and received before the
+    /// client is [connected](Self::Connected), if it ever is, is bytes of that alone.
+    Knocked {
+        /// As of [`Connected`](Self::Connected).
+        address: String,
+    },
     /// The connection exists, though the server may not have accepted it yet.
     Connected {
         /// The client as the server sees it, `ip:port`. Nobody else has it during the same life of the server.
@@ -177,6 +183,7 @@ pub struct History {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Knocked { address } => write!(f, "knocked as {address}"),
             Self::Connected { address } => write!(f, "connected as {address}"),
             Self::Refused => f.write_str("was refused"),
             Self::Sent { bytes } => write!(f, "sent {}", shown(bytes)),

@@ -21,6 +21,7 @@ use self::wire::Kind;
 use crate::history::{Client, History, Keeping, Sample};
 
 mod door;
+mod greeting;
 mod keeper;
 mod merge;
 mod numbers;
@@ -100,6 +101,9 @@ impl fmt::Display for Law {
 /// - `tries-delay-nobody`: a password is answered as soon as it is proved, however many others are tried.
 /// - `tries-keep-their-pace`: no more are tried from one address, over any span, than there may be at once and in a second.
 /// - `the-silent-are-turned-away`: at the quiet end nobody is still being asked whose time is over.
+/// - `knockers-hear-nothing`: who does not speak TLS where that is spoken is told nothing but that it does not.
+/// - `knockers-are-shown-out`: nobody is longer at shaking hands than that may take.
+/// - `handshakes-delay-nobody`: who shakes hands as it should is let in at once, whoever else does not.
 /// - `removed-hear-why-last`: who is removed is told so, and nothing more; and nobody else is.
 /// - `removed-depart-at-once`: its departure is told when it is removed, whatever it has still to read or to say.
 /// - `banned-stay-out`: nobody comes in from where whoever keeps the server lets in nobody, and nobody else is kept out so.
@@ -161,6 +165,9 @@ pub const INVARIANTS: &[(&str, Law)] = &[
     ("tries-delay-nobody", Law::NoLostWake),
     ("tries-keep-their-pace", Law::BoundedPatience),
     ("the-silent-are-turned-away", Law::NothingLeftBehind),
+    ("knockers-hear-nothing", Law::Brackets),
+    ("knockers-are-shown-out", Law::NothingLeftBehind),
+    ("handshakes-delay-nobody", Law::NoLostWake),
     ("removed-hear-why-last", Law::Brackets),
     ("removed-depart-at-once", Law::NothingLeftBehind),
     ("banned-stay-out", Law::Brackets),
@@ -227,6 +234,8 @@ pub struct Facts {
     pub buffers_bytes: usize,
     /// Spans over which every clock jumped, in their order.
     pub jumps: Vec<(Duration, Duration)>,
+    /// Links take no time, and whoever connects is accepted at once.
+    pub is_prompt: bool,
 }
 
 impl Default for Facts {
@@ -238,6 +247,7 @@ impl Default for Facts {
             told_at_once: Vec::new(),
             buffers_bytes: 16 * 1024 * 1024,
             jumps: Vec::new(),
+            is_prompt: false,
         }
     }
 }
@@ -373,6 +383,7 @@ pub fn judge_with(history: &History, facts: &Facts) -> Result<Order, Vec<Violati
         let case = Case { history, facts, is_short_of_memory, number, life, views: &views, members };
         case.judge(&mut order, &mut wrong);
     }
+    greeting::check(history, facts, &lives, &mut wrong);
     numbers::check_samples(history, &lives, &views, &mut wrong);
     wrong.extend(judge_patience(history, &facts.demand));
     let mut known = BTreeSet::new();
@@ -451,6 +462,7 @@ impl Case<'_> {
         }
         self.check_causes(&told, wrong);
         door::check(self, wrong);
+        greeting::check_delays(self, wrong);
         keeper::check_removed(self, wrong);
         keeper::check_banned(self, wrong);
         self.check_quiet(&told, wrong);
@@ -559,6 +571,15 @@ impl Case<'_> {
     /// At the quiet end somebody may still hold up the room, and then what was counted is not told.
     fn may_be_full(&self) -> bool {
         self.quiet_sample().is_some_and(|sample| 2 * sample.held_bytes >= self.history.rules.limits.backlog_bytes)
+    }
+
+    /// Somebody may have had to wait for the room to have space.
+    fn was_full(&self, from: Duration, until: Duration) -> bool {
+        let samples = &self.history.samples;
+        let first = samples.partition_point(|sample| sample.at < from).saturating_sub(1);
+        let meanwhile = samples[first..].iter().take_while(|sample| sample.at <= until);
+        let half = self.history.rules.limits.backlog_bytes / 2;
+        meanwhile.into_iter().any(|sample| sample.senders_parked > 0 || sample.held_bytes >= half)
     }
 
     /// A reader in the way was at least nearly a backlog behind.
@@ -690,9 +711,11 @@ impl Case<'_> {
         let Limits { line_deadline: deadline, connections_max, per_ip_max, .. } = self.history.rules.limits;
         // A refusal is not waited for: whoever talks meanwhile gets a reset.
         let is_refused = !view.is_welcomed && connections_max.min(per_ip_max) < usize::MAX;
+        let may_be_banned = !view.is_welcomed && keeper::may_be_banned(self, view);
         // What its own side took to be sent may have been held on the way.
         let is_held = view.was_paused_for(view::most_of(deadline));
         is_refused
+            || may_be_banned
             || is_held
             || view.may_have_stalled(self.history, |_| None)
             || view.input.slowest_line >= view::most_of(deadline)

@@ -143,6 +143,11 @@ marks! {
     // What whoever keeps the server does.
     Announced "announced": "whoever keeps the server said something to all",
     AnnouncedParked "announced-parked": "whoever keeps the server had something to say while senders were parked",
+    HandsShaken "hands-shaken": "somebody was let in within TLS",
+    Alerted "handshake-garbage": "somebody spoke no TLS where that is spoken, and was told so",
+    HandshakeLate "handshake-late": "somebody was shown out as it had not shaken hands in time",
+    HandshakeGone "handshake-gone": "somebody went, or was gone, before it had shaken hands",
+    TlsCut "tls-cut": "a stream within TLS was cut off without a farewell",
     Asked "asked": "a newcomer was asked for a password",
     AskedGone "asked-gone": "somebody went while it was asked for a password",
     PasswordWrong "password-wrong": "a wrong password was tried, and might be tried again",
@@ -339,6 +344,8 @@ struct Person<'a> {
     cues: Cues,
     /// Without the port.
     ip: &'a str,
+    /// Where TLS is spoken it came before it was connected.
+    knocked: Option<Duration>,
     connected: Option<Duration>,
     life: usize,
 
@@ -708,7 +715,11 @@ impl<'a> Walk<'a> {
         let Record { at, client, ref event } = *record;
         match event {
             Event::Connected { address } => self.on_connected(at, client, address, life),
-            Event::Refused => self.met.add(Mark::RefusedNobody, 1),
+            Event::Knocked { .. } => self.people[client].knocked = Some(at),
+            Event::Refused => {
+                let has_knocked = self.people[client].knocked.is_some();
+                self.met.add(if has_knocked { Mark::HandshakeGone } else { Mark::RefusedNobody }, 1);
+            }
             Event::Sent { bytes } => self.on_sent(at, client, bytes),
             Event::SentEnd => {
                 let person = &mut self.people[client];
@@ -726,6 +737,11 @@ impl<'a> Walk<'a> {
             Event::ReceivedEnd | Event::ReceivedError { .. } => {
                 let person = &mut self.people[client];
                 let is_clean = *event == Event::ReceivedEnd;
+                let is_within = person.knocked.is_some() && person.connected.is_some();
+                self.met.when(is_within && !is_clean && person.reset.is_none(), Mark::TlsCut);
+                let knocked = person.knocked.filter(|_| person.connected.is_none());
+                let is_late = knocked.is_some_and(|knocked| at.saturating_sub(knocked) >= Duration::from_secs(9));
+                self.met.when(is_late, Mark::HandshakeLate);
                 let leaves = is_clean && (person.quit.is_some() || person.sent_end.is_some());
                 self.met.when(is_clean && person.quit.is_some() && person.sent_end.is_none(), Mark::Quit);
                 self.met.when(leaves && person.missed_behind == Some(person.lines), Mark::LetGoAtEnd);
@@ -866,6 +882,9 @@ impl<'a> Walk<'a> {
 
     fn on_received(&mut self, at: Duration, client: Client, bytes: &[u8]) {
         let person = &mut self.people[client];
+        if person.connected.is_none() && person.knocked.is_some() {
+            return self.met.add(Mark::Alerted, 1);
+        }
         self.met.when(bytes.len() == 1, Mark::OneByteRead);
         person.sips += u64::from(person.pause().is_some_and(|pause| !pause.is_frozen));
         let mut read = Read::default();
@@ -950,6 +969,7 @@ impl<'a> Walk<'a> {
     fn on_welcome(&mut self, at: Duration, client: Client) {
         let person = &mut self.people[client];
         person.is_welcomed = true;
+        self.met.when(person.knocked.is_some(), Mark::HandsShaken);
         self.met.when(person.wrong == 2, Mark::PasswordThird);
         self.met.when(person.is_asked && person.sent_pieces > 3, Mark::PasswordPieces);
         let old = self.broke.get(person.ip).copied();

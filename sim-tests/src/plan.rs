@@ -34,6 +34,7 @@ pub struct Plan {
 /// The server's numbers, as a plan has them. Times are in ms; `None` is for ever.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "they are the fields of Limits and Wire")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the server's")]
 pub struct Rules {
     pub english: bool,
     pub plain: bool,
@@ -54,6 +55,9 @@ pub struct Rules {
     pub announcements: Option<usize>,
     /// Newcomers are asked for a password, and to prove one takes so many ms.
     pub password_ms: Option<u64>,
+    /// Clients speak within TLS. Only simnet has that.
+    #[serde(default)]
+    pub tls: bool,
 }
 
 /// What newcomers have to know where they are asked, and what is as long and wrong.
@@ -61,6 +65,10 @@ pub const PASSWORDS: [&str; 2] = ["open sesame", "open barley"];
 
 /// As long are lines by which a plan's flood control counts bytes: most are shorter, and some much longer.
 pub const FLOOD_LINE_BYTES: u32 = 256;
+
+/// Within TLS the sockets of a plan hold at least so many bytes. While hands are shaken rustls reads nothing as long as it has
+/// something to write: with less, both sides would wait for each other.
+pub const TLS_BUFFER_BYTES_MIN: usize = 64;
 
 /// The numbers of the network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +100,8 @@ pub struct Act {
 pub enum What {
     /// A client connects from the host with this number: the real one, or a bare socket.
     Connect { client: usize, host: u8, real: bool },
+    /// A bare socket connects to where TLS is spoken, and speaks none: what it sends is garbage there.
+    Knock { client: usize, host: u8 },
     /// It sends something.
     Send { client: usize, text: Text },
     /// It ends its input.
@@ -167,6 +177,7 @@ impl What {
     pub fn client(&self) -> Option<usize> {
         match *self {
             Self::Connect { client, .. }
+            | Self::Knock { client, .. }
             | Self::Send { client, .. }
             | Self::End { client }
             | Self::Reset { client }
@@ -229,7 +240,15 @@ pub enum Text {
     Command(String),
     /// The password, or a wrong one.
     Password { is_right: bool },
+    /// The first bytes of a handshake of TLS, and never all of them.
+    Hello { bytes: usize },
 }
+
+/// How a client's first record of TLS begins, with a greeting of 200 bytes.
+const HELLO: &[u8] = b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03";
+
+/// Less than that.
+const HELLO_BYTES_MAX: usize = 150;
 
 impl Text {
     /// The bytes that `client` sends.
@@ -248,13 +267,14 @@ impl Text {
             }
             Self::Marked { stamp } => ["\u{feff}".as_bytes(), line(*stamp, 0).as_bytes(), b"\n"].concat(),
             Self::Command(command) => format!("{command}\n").into_bytes(),
+            Self::Hello { bytes } => HELLO.iter().copied().chain(std::iter::repeat(b'x')).take(*bytes).collect(),
             Self::Password { is_right } => format!("{}\n", PASSWORDS[usize::from(!is_right)]).into_bytes(),
         }
     }
 }
 
 /// Kinds of faults, each with a switch of its own per seed.
-const FAULTS: [&str; 27] = [
+const FAULTS: [&str; 28] = [
     "accept error",
     "announce",
     "ban",
@@ -271,6 +291,7 @@ const FAULTS: [&str; 27] = [
     "hold",
     "jump",
     "kick",
+    "knock",
     "panic",
     "pause",
     "read error",
@@ -324,6 +345,7 @@ impl Plan {
             rules.stall_ms = Some(rules.stall_ms.unwrap_or(2000).min(2000));
             rules.patience_ms = rules.patience_ms.map(|ms| ms.min(1000));
             rules.flood = rules.flood.map(|(burst, _)| (burst, 2000));
+            rules.tls = false;
         }
         if network == Kind::Loopback {
             // Real time, on machines that have other things to do.
@@ -334,12 +356,17 @@ impl Plan {
             rules.grace_ms = rules.grace_ms.min(100);
             rules.password_ms = None;
         }
-        let links = Links::draw(&mut random.fork("links"), &rules);
+        let mut links = Links::draw(&mut random.fork("links"), &rules);
+        if rules.tls {
+            links.send_bytes = links.send_bytes.max(TLS_BUFFER_BYTES_MIN);
+            links.receive_bytes = links.receive_bytes.max(TLS_BUFFER_BYTES_MIN);
+        }
         let heal_ms = random.fork("length").range(shape.safety_ms / 40..=shape.safety_ms);
         let mut draft = Draft::new(&random, &rules, &links, heal_ms, shape);
         draft.draw_people();
         draft.draw_crowds();
         draft.draw_strangers();
+        draft.draw_knocks();
         draft.draw_hosts();
         draft.draw_server();
         draft.draw_keeper();
@@ -372,7 +399,7 @@ impl Plan {
     /// The highest number of a host.
     pub fn hosts(&self) -> u8 {
         let host = |act: &Act| match act.what {
-            What::Connect { host, .. } => Some(host),
+            What::Connect { host, .. } | What::Knock { host, .. } => Some(host),
             ref what => what.host(),
         };
         self.acts.iter().filter_map(host).max().unwrap_or(1)
@@ -403,6 +430,7 @@ impl Rules {
             flood: None,
             announcements: None,
             password_ms: None,
+            tls: false,
         }
     }
 
@@ -436,6 +464,7 @@ impl Rules {
             flood: if random.chance(1, 6) { Some(*random.pick(&[(1, 20), (4, 50), (30, 200)])) } else { None },
             announcements: if random.chance(1, 6) { Some(usize_of(*random.pick(&[0, 0, 1, 2, 4]))) } else { None },
             password_ms: if random.chance(1, 6) { Some(*random.pick(&[0, 0, 20, 300])) } else { None },
+            tls: random.chance(1, 8),
         }
     }
 
@@ -803,6 +832,35 @@ impl<'a> Draft<'a> {
                     1 | 2 => self.act(at_ms, What::Reset { client }),
                     _ => self.act(at_ms, What::End { client }),
                 }
+            }
+        }
+    }
+
+    /// Those who do not shake hands as they should: they say nothing, or half of it, or something else, and go or wait.
+    fn draw_knocks(&mut self) {
+        let mut random = self.random.fork("knocks");
+        if !self.rules.tls || !random.chance(self.weight("knock"), 100) {
+            return;
+        }
+        for _ in 0..random.range(1..=8) {
+            let (mut at_ms, host) = (random.below(self.heal_ms), self.draw_host(&mut random));
+            let client = self.clients;
+            self.clients += 1;
+            self.act(at_ms, What::Knock { client, host });
+            for _ in 0..random.below(3) {
+                at_ms += *random.pick(&[0, 1, 100, 3000]);
+                let text = match random.below(4) {
+                    0 => Text::Lines { first: 0, count: 1, filling: 3 },
+                    1 => Text::Odd { stamp: 0 },
+                    _ => Text::Hello { bytes: usize_of(random.range(1..=HELLO_BYTES_MAX as u64)) },
+                };
+                self.act(at_ms, What::Send { client, text });
+            }
+            match random.below(5) {
+                0 => self.act(at_ms + random.below(100), What::End { client }),
+                1 => self.act(at_ms + random.below(100), What::Reset { client }),
+                2 => self.act(at_ms + random.below(100), What::Freeze { client }),
+                _ => self.core.push(client),
             }
         }
     }

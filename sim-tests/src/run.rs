@@ -461,7 +461,8 @@ impl<'a, W: World> Play<'a, W> {
 
     async fn act(&mut self, what: &What) {
         match what {
-            What::Connect { client, host, real } => self.connect(*client, *host, *real),
+            What::Connect { client, host, real } => self.connect(*client, *host, *real, false),
+            What::Knock { client, host } => self.connect(*client, *host, false, self.plan.rules.tls),
             What::Stop => self.stop(),
             What::Crash => self.crash().await,
             What::Restart => {
@@ -531,9 +532,9 @@ impl<'a, W: World> Play<'a, W> {
         }
     }
 
-    fn connect(&mut self, client: usize, host: u8, is_real: bool) {
+    fn connect(&mut self, client: usize, host: u8, is_real: bool, knocks: bool) {
         let remote = Remote::default();
-        let newcomer = Newcomer { client, is_real, remote: remote.clone(), recorder: self.recorder.clone() };
+        let newcomer = Newcomer { client, is_real, knocks, remote: remote.clone(), recorder: self.recorder.clone() };
         let mut person = Person { client, host, remote, stops: BTreeSet::new(), is_gone: false };
         for (stop, _) in self.stopped_hosts.iter().filter(|(_, of)| *of == host) {
             person.stop(*stop, &self.recorder);

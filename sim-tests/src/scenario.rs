@@ -230,6 +230,23 @@ pub const SCENARIOS: &[Scenario] = &[
         draw: errors,
     },
     Scenario {
+        name: "tls",
+        about: "members speak within TLS, while others do not shake hands as they should, or go before they have",
+        networks: SIMNET,
+        seeds: 10,
+        meets: &[
+            "hands-shaken",
+            "handshake-garbage",
+            "handshake-late",
+            "handshake-gone",
+            "tls-cut",
+            "act: Knock",
+            "reset-told",
+        ],
+        never: &[],
+        draw: within_tls,
+    },
+    Scenario {
         name: "door",
         about: "newcomers are asked for a password: they know it, guess it, say nothing, cut it in pieces, and go meanwhile",
         networks: SIMULATED,
@@ -787,6 +804,59 @@ fn errors(script: &mut Script) {
     for errno in [24, 23, 103] {
         let at_ms = script.any_ms();
         script.at(at_ms, What::AcceptError { errno });
+    }
+}
+
+fn within_tls(script: &mut Script) {
+    script.plan.rules.tls = true;
+    script.plan.heal_ms = 15_000;
+    let most_ms = *script.random.pick(&[0, 0, 5]);
+    script.plan.links.latency_ms = (0, most_ms);
+    script.plan.links.choppy = script.random.chance(1, 2);
+    script.plan.links.receive_bytes = *script.random.pick(&[256, 4096, 65_536]);
+    for number in 0..4 {
+        let at_ms = number * 500;
+        let client = script.stays(at_ms, u8::try_from(number).expect("few") + 1);
+        script.chats(client, 10);
+    }
+    for number in 0..8 {
+        let client = script.stamps.len();
+        script.stamps.push(0);
+        let (at_ms, host) = (script.random.below(3000), script.host(6));
+        script.at(at_ms, What::Knock { client, host });
+        match number % 4 {
+            0 => {}
+            1 => script.at(at_ms, What::Send { client, text: Text::Hello { bytes: 60 } }),
+            2 => script.at(at_ms, What::Send { client, text: Text::Lines { first: 0, count: 1, filling: 0 } }),
+            _ => script.at(at_ms + 100, What::End { client }),
+        }
+    }
+    for number in 0..8 {
+        let (at_ms, host) = (script.random.below(10_000), script.host(6));
+        let client = script.comes(at_ms, host);
+        // Amid the handshake, or long after it.
+        let ms = at_ms + *script.random.pick(&[0, 1, 2, 300]);
+        match number % 4 {
+            0 => script.at(ms, What::Reset { client }),
+            1 => script.at(ms, What::Freeze { client }),
+            2 => {
+                script.says(ms, client, 5, 100);
+                script.at(ms, What::Pause { client });
+                script.at(ms, What::End { client });
+                for sip in 1..40 {
+                    script.at(ms + sip * 5, What::Sip { client, bytes: 30 });
+                }
+                script.at(ms + 300, What::Resume { client });
+            }
+            _ => script.says(ms, client, 3, 20),
+        }
+    }
+    script.at(11_000, What::Crash);
+    script.at(11_500, What::Restart);
+    script.plan.core.clear();
+    for number in 0..3 {
+        let client = script.stays(12_000 + number, 1);
+        script.chats(client, 4);
     }
 }
 

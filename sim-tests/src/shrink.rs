@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::network::Kind;
-use crate::plan::{Act, Plan, Text, What};
+use crate::plan::{Act, Plan, TLS_BUFFER_BYTES_MIN, Text, What};
 use crate::run::{self, Outcome};
 
 /// What shrinking may cost. Only when time runs out does the result depend on the machine.
@@ -319,6 +319,7 @@ fn is_sound(plan: &Plan) -> bool {
     let (least_ms, most_ms) = links.latency_ms;
     rules.limits().check().is_ok()
         && links.send_bytes.max(links.receive_bytes) <= rules.backlog_bytes / 4
+        && (!rules.tls || links.send_bytes.min(links.receive_bytes) >= TLS_BUFFER_BYTES_MIN)
         && least_ms <= most_ms
         && most_ms <= links.most_latency_ms(rules)
 }
@@ -329,6 +330,7 @@ fn simple() -> Vec<(&'static str, Value)> {
         ("/rules/flood", json!(null)),
         ("/rules/announcements", json!(null)),
         ("/rules/password_ms", json!(null)),
+        ("/rules/tls", json!(false)),
         ("/rules/per_ip_max", json!(usize::MAX)),
         ("/rules/connections_max", json!(usize::MAX)),
         ("/rules/line_deadline_ms", json!(60_000)),

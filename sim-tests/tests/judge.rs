@@ -260,6 +260,11 @@ impl Tape {
         self.members.remove(&client);
     }
 
+    /// There is a connection for TLS.
+    fn knock(&mut self, client: Client) {
+        self.push(client, Event::Knocked { address: address(client) });
+    }
+
     /// It is asked for the password.
     fn ask(&mut self, client: Client) {
         self.push(client, Event::Connected { address: address(client) });
@@ -1323,6 +1328,121 @@ fn with_core(mut history: History, client: Client) -> History {
     history
 }
 
+/// Within TLS: #0 to #2 stay, #20 says nothing, #21 something else, and #22 goes.
+fn within_tls() -> Tape {
+    let mut tape = Tape::new();
+    tape.knock(20);
+    for client in 0..3 {
+        tape.knock(client);
+        tape.connect(client);
+    }
+    tape.say(0, "#0.0");
+    tape.knock(21);
+    tape.send(21, b"hello\n");
+    tape.push(21, Event::Received { bytes: ALERT.to_vec() });
+    tape.push(21, Event::ReceivedEnd);
+    tape.knock(22);
+    tape.push(22, Event::Refused);
+    tape.wait(Duration::from_secs(10));
+    tape.push(20, Event::ReceivedEnd);
+    tape.say(1, "#1.0");
+    tape
+}
+
+const ALERT: &[u8] = b"\x15\x03\x03\x00\x02\x02\x0a";
+
+/// As the run knows it when links take no time.
+fn promptly(history: History) -> Doctored {
+    (history, Facts { is_prompt: true, ..awake() })
+}
+
+fn tls_cases() -> Vec<(&'static str, Vec<Doctored>)> {
+    let and = |more: &dyn Fn(&mut Tape)| {
+        let mut tape = within_tls();
+        more(&mut tape);
+        tape.done()
+    };
+    let told = |bytes: &[u8]| {
+        plainly(and(&|tape| {
+            tape.knock(23);
+            tape.push(23, Event::Received { bytes: bytes.to_vec() });
+            tape.push(23, Event::ReceivedEnd);
+        }))
+    };
+    vec![
+        (
+            "knockers-hear-nothing",
+            vec![
+                told(b"Welcome 10.0.0.23:5000\n"),
+                told(b"-- no TLS"),
+                told(&ALERT.repeat(3)),
+                told(b"\x16\x03\x03\x00\x7a"),
+            ],
+        ),
+        (
+            "knockers-are-shown-out",
+            vec![
+                plainly(and(&|tape| tape.knock(23))),
+                plainly(and(&|tape| {
+                    tape.knock(23);
+                    tape.send(23, b"\x16\x03\x01");
+                    tape.push(23, Event::SentEnd);
+                })),
+                plainly(and(&|tape| {
+                    tape.knock(23);
+                    tape.wait(Duration::from_secs(16));
+                    tape.push(23, Event::ReceivedEnd);
+                })),
+            ],
+        ),
+        (
+            "handshakes-delay-nobody",
+            vec![
+                promptly(and(&|tape| {
+                    tape.knock(3);
+                    tape.wait(Duration::from_millis(100));
+                    tape.connect(3);
+                })),
+                promptly(and(&|tape| {
+                    for client in [23, 3] {
+                        tape.knock(client);
+                    }
+                    tape.wait(Duration::from_secs(10));
+                    tape.push(23, Event::ReceivedEnd);
+                    tape.connect(3);
+                })),
+                promptly({
+                    let mut tape = Tape::new();
+                    tape.history.rules.password = Some(Password { text: "x".to_owned(), takes: PROVED });
+                    tape.knock(0);
+                    tape.wait(Duration::from_secs(1));
+                    tape.ask(0);
+                    tape.done()
+                }),
+            ],
+        ),
+    ]
+}
+
+#[test]
+fn good_handshakes_are_accepted() {
+    let good = within_tls().done();
+    assert_good(&good, &Facts::default());
+    assert_good(&good, &promptly(good.clone()).1);
+    // Whoever is held has time, and so has everyone while the clocks jump.
+    let mut tape = within_tls();
+    tape.knock(23);
+    tape.push(23, Event::Pause);
+    assert_good(&tape.done(), &Facts::default());
+    let mut tape = within_tls();
+    tape.knock(23);
+    let from = tape.now;
+    tape.wait(Duration::from_secs(70));
+    let jumps = vec![(from, tape.now)];
+    tape.push(23, Event::ReceivedEnd);
+    assert_good(&tape.done(), &Facts { jumps, ..Facts::default() });
+}
+
 /// They all come from one address.
 fn from_one_address(mut history: History) -> History {
     let there =
@@ -1544,6 +1664,10 @@ fn good_doors_are_accepted() {
         tape.leave(7);
         tape.ask(8);
         tape.tries(8, &"x".repeat(70), WRONG);
+        // Refused before it has ended.
+        tape.send(8, &[b'x'; 65]);
+        tape.wait(PROVED);
+        tape.told(8, WRONG);
         tape.keep(Keeping::Removed { client: 8 });
         tape.told(8, "-- you were removed");
         tape.push(8, Event::ReceivedEnd);
@@ -1757,6 +1881,7 @@ fn all_cases() -> Vec<(&'static str, Vec<Doctored>)> {
         keeper_cases(),
         door_cases(),
         try_cases(),
+        tls_cases(),
     ]
     .concat()
 }

@@ -28,6 +28,7 @@ const RARE: &[&str] = &[
     "let-go-at-end",
     "let-go-at-first",
     "let-go-leaving",
+    "let-go-torn",
     "missed-one",
     "name-taken",
     "parked-broke",

@@ -68,6 +68,7 @@ scenarios! {
     partition "partition",
     clock "clock",
     errors "errors",
+    tls "tls",
     door "door",
     keeper "keeper",
     thousand "thousand",

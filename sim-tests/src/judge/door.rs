@@ -102,21 +102,12 @@ fn check_delays(case: &Case<'_>, view: &View, takes: Duration, wrong: &mut Vec<V
         let began = free.max(of.at);
         let due = began.saturating_add(takes).saturating_add(5 * AT_ONCE);
         let is_over = case.life.over().into_iter().chain(view.removed).any(|over| over <= due);
-        if at > due && !is_over && !(is_welcome && was_full(case, began, at)) {
+        if at > due && !is_over && !(is_welcome && case.was_full(began, at)) {
             let detail = format!("it was answered {:?} after that could be proved", at.saturating_sub(began));
             wrong.push(Violation::of("tries-delay-nobody", &[view.client]).at(at).because(detail));
         }
         free = at;
     }
-}
-
-/// Somebody may have had to wait for the room to have space.
-fn was_full(case: &Case<'_>, from: Duration, until: Duration) -> bool {
-    let samples = &case.history.samples;
-    let first = samples.partition_point(|sample| sample.at < from).saturating_sub(1);
-    let meanwhile = samples[first..].iter().take_while(|sample| sample.at <= until);
-    let half = case.history.rules.limits.backlog_bytes / 2;
-    meanwhile.into_iter().any(|sample| sample.senders_parked > 0 || sample.held_bytes >= half)
 }
 
 /// What was tried from each address and answered: when it was sent, and when the answer was there.

@@ -101,10 +101,9 @@ pub(super) fn check_banned(case: &Case<'_>, wrong: &mut Vec<Violation>) {
         let Some(ip) = view.address.parse::<SocketAddr>().ok().map(|address| address.ip()) else { continue };
         let welcomed = view.welcomed.unwrap_or(view.connected);
         let is_banned = is_banned(case, ip, [view.connected, welcomed]);
-        let may_be = may_be_banned(case, ip, view.connected);
         let detail = if is_banned && view.is_welcomed {
             "it was let in from where nobody is"
-        } else if view.refusal == Some(Notice::Banned) && !may_be {
+        } else if view.refusal == Some(Notice::Banned) && !may_be_banned(case, view) {
             "nobody had decided that it is not let in"
         } else {
             continue;
@@ -122,8 +121,9 @@ fn is_banned(case: &Case<'_>, ip: IpAddr, [from, until]: [Duration; 2]) -> bool 
 }
 
 /// Whether that may be so. (What the server learns of a newcomer it may learn a while later.)
-fn may_be_banned(case: &Case<'_>, ip: IpAddr, at: Duration) -> bool {
-    let mine = decisions(case, ip);
+pub(super) fn may_be_banned(case: &Case<'_>, view: &View) -> bool {
+    let Some(ip) = view.address.parse::<SocketAddr>().ok().map(|address| address.ip()) else { return false };
+    let (mine, at) = (decisions(case, ip), view.connected);
     let before = mine.iter().rfind(|(then, _)| *then < at);
     before.is_some_and(|(_, is_ban)| *is_ban) || mine.iter().any(|(then, is_ban)| *then >= at && *is_ban)
 }

@@ -128,14 +128,14 @@ fn was_told(case: &Case<'_>, told: &Told, number: usize, (entered, witness): (i6
         Some(begin) if *begin > entered => NO,
         Some(begin) if is_in && is_counted(begin) => (true, true),
         None if comes_after(case, number, witness) => NO,
-        _ => (false, view.connected <= seer.reads.get(1).copied().unwrap_or(Duration::MAX) || !case.is_awake(number)),
+        _ => (false, view.in_from() <= seer.welcomed.unwrap_or(Duration::MAX) || !case.is_awake(number)),
     }
 }
 
 /// It surely came only when the witness had been welcomed.
 fn comes_after(case: &Case<'_>, number: usize, witness: usize) -> bool {
     let (view, seer) = (&case.views[number], &case.views[witness]);
-    let is_later = seer.reads.get(1).is_some_and(|welcomed| view.connected > *welcomed);
+    let is_later = seer.welcomed.is_some_and(|welcomed| view.in_from() > welcomed);
     view.is_refused || is_later && case.is_awake(number) && case.is_awake(witness)
 }
 

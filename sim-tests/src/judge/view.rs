@@ -81,6 +81,8 @@ pub(super) struct View {
     pub(super) client: Client,
     pub(super) address: String,
     pub(super) life: usize,
+    /// When there was a connection for TLS, if it speaks that.
+    pub(super) knocked: Option<Duration>,
     pub(super) connected: Duration,
     pub(super) input: Input,
     pub(super) lines: Vec<Line>,
@@ -176,6 +178,7 @@ impl View {
                         *until = Some(at);
                     }
                 }
+                Event::Knocked { .. } => view.knocked = Some(at),
                 Event::Connected { .. } | Event::Refused => {}
             }
         }
@@ -304,6 +307,12 @@ impl View {
             let blame = Violation::of("lines-are-whole", &[self.client]).line(&self.tail).at(ended);
             wrong.push(blame.because("the stream ended amid a line, and nothing had broken".to_owned()));
         }
+    }
+
+    /// It has not come in before.
+    pub(super) fn in_from(&self) -> Duration {
+        let right = self.input.tries.last().filter(|last| last.is_right);
+        right.map_or(self.connected, |right| right.at.max(self.connected))
     }
 
     /// No line that it received is unended.

@@ -11,8 +11,10 @@ use crate::history::Rules;
 /// Input beyond which memory for a line may be refused; a line this long may be, its carriage return included.
 const SPARED_BYTES_MIN: usize = 1022;
 
-/// What is so long is no password, and refused before its end has come.
-const PASSWORD_BYTES_MIN: usize = 1026;
+/// What has so many bytes is no password, and may be refused before its end has come.
+fn too_long(rules: &Rules) -> usize {
+    1026.min(rules.limits.line_bytes_max + 1)
+}
 
 /// What one line of input asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +98,7 @@ impl Input {
         let rest = without_mark(&line, &mut is_first, rules.wire);
         if !rest.is_empty() && is_asked && !input.is_proved() {
             // One that is too long is refused before it ends.
-            if let Some(at) = ended.or_else(|| began.filter(|_| rest.len() >= PASSWORD_BYTES_MIN)) {
+            if let Some(at) = ended.or_else(|| began.filter(|_| rest.len() >= too_long(rules))) {
                 input.prove([began.unwrap_or(at), at], rest, rules);
             }
         } else if !rest.is_empty() {
@@ -118,7 +120,7 @@ impl Input {
         let text = line.strip_suffix(b"\r").unwrap_or(line);
         let is_right = rules.password.as_ref().is_some_and(|password| password.text.as_bytes() == text);
         if self.tries.len() < TRIES_MAX {
-            self.tries.push(Try { began, at, is_right, is_long: line.len() >= PASSWORD_BYTES_MIN });
+            self.tries.push(Try { began, at, is_right, is_long: line.len() >= too_long(rules) });
         }
     }
 

@@ -364,6 +364,11 @@ impl Network {
         self.with(|world| world.live())
     }
 
+    /// From now on what is sent is no part of the trace, and only how much of it is: for bytes that are encrypted, by keys of each run.
+    pub fn seal(&self) {
+        self.with(|world| world.trace.seal());
+    }
+
     /// A hash of everything that happened so far.
     pub fn trace(&self) -> TraceHash {
         self.with(|world| world.trace.hash())

@@ -122,6 +122,13 @@ fn text_of(line: &[u8]) -> Option<&[u8]> {
     line[..space].ends_with(b":").then_some(&line[space + 1..])
 }
 
+/// Whether it tells how many came and went.
+fn is_count(line: &[u8]) -> bool {
+    let digits = line.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let rest = &line[digits..];
+    digits > 0 && (rest.starts_with(b" joined, ") || rest.starts_with(" 人上线，".as_bytes()))
+}
+
 fn note(said: &mut Said, record: usize, text: Vec<u8>, is_plain: bool) {
     let is_command = !is_plain && text.starts_with(b"/") && !text.starts_with(b"//");
     if !is_command {
@@ -168,7 +175,7 @@ fn lay(views: &[&View], life: usize, said: &[Said]) -> Vec<Line> {
         let mut own: Vec<&[u8]> = view.lines.iter().map(|(_, text, _)| &text[..]).collect();
         own.sort_unstable();
         for same in own.chunk_by(|one, other| one == other) {
-            *ties.entry(same[0]).or_insert_with(|| !is_repeated(same[0])) &= same.len() == 1;
+            *ties.entry(same[0]).or_insert_with(|| !is_repeated(same[0]) && !is_count(same[0])) &= same.len() == 1;
         }
     }
     let mut lines: Vec<Line> = Vec::new();
@@ -183,7 +190,9 @@ fn lay(views: &[&View], life: usize, said: &[Said]) -> Vec<Line> {
         // Who shares but repeated lines with the others has probably seen the last of them.
         let alike = |view: &&View| {
             let place = |text: &[u8]| lines.iter().filter(|line| line.text == text).filter_map(|line| line.place).max();
-            view.lines.iter().rev().find_map(|(far, text, _)| Some(place(text)? - far))
+            // A count says nothing of that: there are others like it.
+            let mut telling = view.lines.iter().rev().filter(|(_, text, _)| !is_count(text));
+            telling.find_map(|(far, text, _)| Some(place(text)? - far))
         };
         // Whom nothing ties to the others comes behind them, with a place between.
         let beyond = slots.last_key_value().map_or(0, |(place, _)| place + 2);

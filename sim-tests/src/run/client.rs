@@ -144,6 +144,10 @@ impl<L: Listener + Send + Sync> Listener for Noting<L> {
         L::is_quiet(io)
     }
 
+    async fn close(&mut self) {
+        self.inner.close().await;
+    }
+
     fn place(&self) -> io::Result<String> {
         self.inner.place()
     }
@@ -259,6 +263,12 @@ impl Remote {
         self.tell(|control| control.state = State::IsOver);
     }
 
+    /// Waits until it is to break its connection, or the run is over.
+    pub(super) async fn gone(&self) {
+        let is_gone = |cx: &mut Context<'_>| matches!(self.watch(cx).state, State::Breaks | State::IsOver);
+        std::future::poll_fn(|cx| if is_gone(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
     /// The state, which will wake this task when it changes.
     fn watch(&self, cx: &Context<'_>) -> MutexGuard<'_, Control> {
         let mut control = self.lock();
@@ -274,6 +284,8 @@ impl Remote {
 pub(super) struct Newcomer {
     pub(super) client: Client,
     pub(super) is_real: bool,
+    /// It speaks below TLS, where that is spoken.
+    pub(super) knocks: bool,
     pub(super) remote: Remote,
     pub(super) recorder: Recorder,
 }
@@ -281,12 +293,13 @@ pub(super) struct Newcomer {
 impl Newcomer {
     /// Connects and lives until its connection ends or the run does.
     pub(super) async fn live<S: Breakable>(self, connecting: impl Future<Output = io::Result<(S, SocketAddr)>>) {
-        let Self { client, is_real, remote, recorder } = self;
+        let Self { client, is_real, knocks, remote, recorder } = self;
         let Ok((stream, address)) = connecting.await else {
             recorder.record(client, Event::Refused);
             return;
         };
-        recorder.record(client, Event::Connected { address: address.to_string() });
+        let address = address.to_string();
+        recorder.record(client, if knocks { Event::Knocked { address } } else { Event::Connected { address } });
         let mouth = Mouth(remote.clone());
         let tap = Tap { stream: Some(stream), client, remote, recorder, is_done: false, blocked: None };
         if is_real {
@@ -353,6 +366,8 @@ async fn speak<S: Breakable>(mut tap: Tap<S>, mut mouth: Mouth) {
                 Err(_) => is_open = false,
             }
         }
+        // Within TLS what was written may be held.
+        let _flushed = Pin::new(&mut tap).poll_flush(cx);
         Poll::Pending
     })
     .await;

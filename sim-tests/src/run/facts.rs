@@ -25,7 +25,11 @@ pub(super) fn of(plan: &Plan, history: &History, blocked: &[Blocked], jumps: Vec
         steady: if is_instant { steady(plan) } else { Vec::new() },
         awake: if is_instant { awake(plan) } else { Vec::new() },
         told_at_once: if is_instant { told_at_once(plan) } else { Vec::new() },
-        buffers_bytes: plan.links.send_bytes + plan.links.receive_bytes + OWN_BUFFERS_BYTES,
+        buffers_bytes: plan.links.send_bytes
+            + plan.links.receive_bytes
+            + OWN_BUFFERS_BYTES
+            + if plan.rules.tls { 2 * OWN_BUFFERS_BYTES } else { 0 },
+        is_prompt: is_instant && plan.acts.iter().all(|act| !matches!(act.what, What::AcceptError { .. })),
         jumps,
     }
 }
@@ -45,7 +49,7 @@ fn demand(history: &History, blocked: &[Blocked]) -> Vec<(Duration, Duration)> {
             Event::Reset | Event::Dropped | Event::ReceivedEnd | Event::ReceivedError { .. } => {
                 Some((at, Duration::MAX))
             }
-            Event::Refused | Event::Sent { .. } | Event::SentEnd => None,
+            Event::Knocked { .. } | Event::Refused | Event::Sent { .. } | Event::SentEnd => None,
         };
         unfit.entry(client).or_default().extend(ended);
     }
@@ -95,8 +99,9 @@ fn without(span: (Duration, Duration), holes: impl Iterator<Item = (Duration, Du
 fn steady(plan: &Plan) -> Vec<Client> {
     let Some(patience_ms) = plan.rules.patience_ms.filter(|ms| *ms > 0) else { return Vec::new() };
     let is_too_slow = |what: &What| match *what {
+        // Within TLS a connection drains by whole records.
         What::Slow { bytes, every_ms, .. } => {
-            (bytes as u64 * patience_ms) < 2 * plan.rules.backlog_bytes as u64 * every_ms
+            plan.rules.tls || (bytes as u64 * patience_ms) < 2 * plan.rules.backlog_bytes as u64 * every_ms
         }
         What::Pause { .. } => true,
         _ => is_held(what),

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tokio_rustls::client::TlsStream;
 use unisono::limits::FOREVER;
+use unisono::listen::Greeted;
+use unisono::tls::{self, Certificates, Files};
 use unisono::{Room, server};
 
 use super::client::{Breakable, Clock, Newcomer, Noting, Recorder};
@@ -58,6 +62,9 @@ impl<'a> Simnet<'a> {
         let [least, most] = [plan.links.latency_ms.0, plan.links.latency_ms.1].map(Duration::from_millis);
         network.set_latency(least..=most);
         network.set_options(options(plan));
+        if plan.rules.tls {
+            network.seal();
+        }
         Self { plan, epoch, recorder, network, connections: Arc::default(), local: Local::default() }
     }
 
@@ -116,8 +123,13 @@ impl World for Simnet<'_> {
     fn start(&mut self, room: Room, stop: oneshot::Receiver<()>) {
         let options = server_options(self.plan);
         let listener = self.network.listen_with(SERVER, BACKLOG, options).expect("nothing listens there");
-        let listener = Noting { inner: listener, recorder: self.recorder.clone() };
-        self.local.serve(server::run(vec![listener], room, async { drop(stop.await) }));
+        let (recorder, stop) = (self.recorder.clone(), async { drop(stop.await) });
+        if self.plan.rules.tls {
+            let inner = Greeted::new(listener, CERTIFICATES.clone(), &room);
+            self.local.serve(server::run(vec![Noting { inner, recorder }], room, stop));
+        } else {
+            self.local.serve(server::run(vec![Noting { inner: listener, recorder }], room, stop));
+        }
     }
 
     async fn stopped(&mut self) -> Result<(), String> {
@@ -136,7 +148,24 @@ impl World for Simnet<'_> {
             let address = stream.local_addr();
             Ok((stream, address))
         };
-        self.local.connect(client, host, newcomer.live(connecting));
+        if !self.plan.rules.tls || newcomer.knocks {
+            return self.local.connect(client, host, newcomer.live(connecting));
+        }
+        let (remote, recorder) = (newcomer.remote.clone(), newcomer.recorder.clone());
+        let shaking_hands = async move {
+            let (stream, address) = connecting.await?;
+            recorder.record(client, Event::Knocked { address: address.to_string() });
+            let mut hands = Hands { recorder, client, are_shaken: false };
+            // Biased: nothing is to be done any more when it is to go.
+            let shaken = tokio::select! {
+                biased;
+                () = remote.gone() => Err(ErrorKind::ConnectionAborted.into()),
+                shaken = TRUSTING.connect("10.0.0.1", stream) => shaken,
+            };
+            hands.are_shaken = true;
+            Ok((shaken?, address))
+        };
+        self.local.connect(client, host, newcomer.live(shaking_hands));
     }
 
     fn announce(&mut self, room: Room, text: String) {
@@ -180,6 +209,40 @@ impl Breakable for SimStream {
         Event::Reset
     }
 }
+
+/// Those of a client that shakes hands. If its process is killed meanwhile, that is the end of its connection.
+struct Hands {
+    recorder: Recorder,
+    client: Client,
+    are_shaken: bool,
+}
+
+impl Drop for Hands {
+    fn drop(&mut self) {
+        if !self.are_shaken {
+            self.recorder.record(self.client, Event::Refused);
+        }
+    }
+}
+
+impl Breakable for TlsStream<SimStream> {
+    fn break_off(self) -> Event {
+        self.into_inner().0.break_off()
+    }
+}
+
+/// A file of the simulation's certificates.
+fn file(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tls", name].iter().collect()
+}
+
+static CERTIFICATES: LazyLock<Certificates> = LazyLock::new(|| {
+    let files = Files { certificate: file("cert.pem"), key: file("key.pem"), client_authorities: None };
+    Certificates::load(files).expect("they are in the tree")
+});
+
+static TRUSTING: LazyLock<tls::Client> =
+    LazyLock::new(|| tls::Client::new(Some(&file("ca.pem")), None).expect("it is in the tree"));
 
 /// How a plan's sockets behave.
 pub(super) fn options(plan: &Plan) -> Options {

@@ -152,11 +152,13 @@ pub(super) struct Trace {
     counts: [u64; KINDS],
     last: VecDeque<Event>,
     keep: usize,
+    /// What is sent does not count, only how much.
+    is_sealed: bool,
 }
 
 impl Default for Trace {
     fn default() -> Self {
-        Self { hash: 0, counts: [0; KINDS], last: VecDeque::new(), keep: 0 }
+        Self { hash: 0, counts: [0; KINDS], last: VecDeque::new(), keep: 0, is_sealed: false }
     }
 }
 
@@ -175,8 +177,18 @@ impl Trace {
         }
     }
 
+    pub(super) fn seal(&mut self) {
+        self.is_sealed = true;
+    }
+
     /// Bytes that were written.
-    pub(super) fn add_bytes(&mut self, bytes: &[u8]) {
+    pub(super) fn add_sent(&mut self, bytes: &[u8]) {
+        if !self.is_sealed {
+            self.add_bytes(bytes);
+        }
+    }
+
+    fn add_bytes(&mut self, bytes: &[u8]) {
         let (words, rest) = bytes.as_chunks::<8>();
         let mut hash = self.hash;
         for word in words {

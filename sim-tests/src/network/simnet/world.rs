@@ -512,7 +512,7 @@ impl World {
         let mut rest = most;
         for slice in slices {
             let taken = &slice[..slice.len().min(rest)];
-            self.trace.add_bytes(taken);
+            self.trace.add_sent(taken);
             rest -= taken.len();
         }
         if was_all_acked {
@@ -547,6 +547,9 @@ impl World {
             return Poll::Ready(Err(kind.into()));
         }
         if self.is_spurious(id, side) {
+            // Whoever waited before, as who shook hands, is not the one that reads now: nobody awaits anything.
+            let before = self.held(id).ends[side as usize].reader.take();
+            self.wakes.extend(before);
             self.wakes.push(waker.clone());
             return Poll::Pending;
         }
