@@ -20,7 +20,7 @@ use std::time::Instant;
 use loom::thread;
 use loom_tests::model;
 use unisono::listen::{self, Peer};
-use unisono::{Limits, limits, notice};
+use unisono::{Limits, door as site, limits, notice};
 
 use self::census::Census;
 use self::sync::Arc;
