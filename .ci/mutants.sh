@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Proves the tests: changes `src` in a thousand small ways, one at a time, and wants some test to fail for each. For the night:
+# Proves the tests: changes `src` in two thousand small ways, one at a time, and wants some test to fail for each. For the night:
 # two cores need hours. Arguments go to cargo-mutants: `-j 2`, `--shard 0/4`, `--file src/room.rs`.
 #
 # Each meets the tests that take seconds first; then, if it lives, the exhaustive search, the simulated swarm and the
@@ -29,4 +29,4 @@ mutate() {
 quick=(-C=--package=unisono -C=--lib -C=--test=room -C=--test=server)
 rest=(-C=--package=unisono -C=--package=sim-tests -C=--test=room -C=--test=e2e -C=--test=swarm)
 
-mutate --no-default-features "${quick[@]}" "$@" -- -- --skip exhaustive || mutate "${rest[@]}" "$@"
+mutate --no-default-features --features=password,tls "${quick[@]}" "$@" -- -- --skip exhaustive || mutate "${rest[@]}" "$@"

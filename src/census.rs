@@ -236,4 +236,17 @@ mod tests {
         drop(places);
         assert!(admit().is_ok());
     }
+
+    #[test]
+    fn where_one_comes_from_is_known_only_if_it_was_to_be_remembered() {
+        let census = Arc::new(Census::default());
+        for per_ip_max in [usize::MAX, 1] {
+            let limits = Limits { per_ip_max, ..Limits::default() };
+            let from = ip("10.0.0.1");
+            let mut place = Census::admit(&census, &from, &limits, Instant::now()).expect("it comes in");
+            assert_eq!(place.origin(), None);
+            place.remember(from.origin);
+            assert_eq!(place.origin(), Some(from.origin));
+        }
+    }
 }

@@ -221,6 +221,18 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn end_is_counted_by_its_kind() {
+        let mut polled = Polled::new(Limits::default(), 1024);
+        assert!(polled.is_folded().await);
+        let State::Idle(idle) = &polled.connection.state else { panic!("it is folded") };
+        let room = idle.member().room().clone();
+        drop(polled.peer);
+        let waker = Waker::from(polled.woken);
+        assert!(Pin::new(&mut polled.connection).poll(&mut Context::from_waker(&waker)).is_ready());
+        assert_eq!(room.totals().events, [(Event::Closed("left"), 1)]);
+    }
+
     /// With no limit of time there is no timer that would say so.
     #[tokio::test(start_paused = true)]
     async fn connection_is_not_folded_before_all_that_it_is_told_is_written() {

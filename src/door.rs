@@ -321,4 +321,17 @@ mod tests {
         assert!(Motd::new(&[b'x'; MOTD_BYTES_MAX]).is_ok());
         assert_eq!(Motd::new(&[b'x'; MOTD_BYTES_MAX + 1]), Err(MotdTooLong));
     }
+
+    #[test]
+    fn door_that_is_shut_lets_in_nobody_and_says_so() {
+        let now = Instant::now();
+        let door = Door::new(Policy { deny: prefixes(&["10.0.0.1/32"]), ..Policy::default() });
+        let [denied, other] = ["10.0.0.1", "10.0.0.2"].map(|ip| Some(ip.parse().expect("an address")));
+        assert_eq!(door.refusal(denied, now), Some(Notice::NotLetIn));
+        assert_eq!((door.refusal(other, now), door.refusal(None, now)), (None, None));
+        door.shut();
+        for ip in [denied, other, None] {
+            assert_eq!(door.refusal(ip, now), Some(Notice::Stopping));
+        }
+    }
 }

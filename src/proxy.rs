@@ -313,6 +313,30 @@ mod tests {
         }
     }
 
+    /// So that a header comes by few reads.
+    #[test]
+    fn beginning_says_how_much_more_there_is_at_least() {
+        let more = |bytes: &[u8]| match parse(bytes) {
+            Ok(Parsed::Partial(more)) => more,
+            other => panic!("{other:?} of {}", bytes.escape_ascii()),
+        };
+        for (bytes, expected) in [
+            (&b""[..], 15),
+            (b"P", 14),
+            (b"PROXY TCP", 6),
+            (b"PROXY UNKNOWN", 2),
+            (b"PROXY UNKNOWN\r", 1),
+            (b"PROXY TCP4", 22),
+            (b"PROXY TCP4 192.0.2.7 10.0.0.1 56324 443", 2),
+            (b"PROXY TCP6", 12),
+            (b"PROXY TCP6 ::1 ::1 0 0\r", 1),
+            (b"\r\n\r\n", 12),
+            (&binary(0x21, 0x11, &[0; 12])[..17], 11),
+        ] {
+            assert_eq!(more(bytes), expected, "{}", bytes.escape_ascii());
+        }
+    }
+
     #[test]
     fn binary_headers_say_who_is_relayed() {
         let ipv4 = [192, 0, 2, 7, 10, 0, 0, 1, 0xDC, 4, 1, 0xBB];

@@ -1294,7 +1294,10 @@ impl Drop for Turn {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
+    use crate::limits::Rate;
 
     fn room(who: session::Who) -> Room {
         Room::new(Limits::default(), Wire { who, ..Wire::default() }).expect("limits that work")
@@ -1326,11 +1329,15 @@ mod tests {
     /// A member that has entered.
     fn entered(room: &Room, address: &str) -> Member {
         let mut member = room.seat(address);
+        enter(&mut member);
+        member
+    }
+
+    fn enter(member: &mut Member) {
         let Poll::Ready(Ok(mut turn)) = member.poll_turn(&mut Context::from_waker(Waker::noop())) else {
             panic!("there is room")
         };
         member.enter(&mut turn).expect("it is open");
-        member
     }
 
     fn say(member: &mut Member, line: &[u8]) {
@@ -1460,5 +1467,108 @@ mod tests {
             assert_eq!(member.who(), expected);
             members.push(member);
         }
+    }
+
+    #[test]
+    fn some_limits_change_together_and_only_if_they_can_work() {
+        let room = room(session::Who::Address);
+        let rate = Rate { burst: 7, per_second: 3 };
+        let flood = Flood { lines: rate, bytes: Rate { burst: 100_000, per_second: 50_000 } };
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().expect("a prefix")];
+        let connections_max = room.limits().connections_max;
+        let limits = Limits {
+            flood: Some(flood),
+            connect_rate: Some(rate),
+            trusted: trusted.clone(),
+            connections_max: 7,
+            ..Limits::default()
+        };
+        for (limits, expected) in [
+            (limits.clone(), Ok(())),
+            (Limits { flood: None, connect_rate: Some(Rate { burst: 0, ..rate }), ..limits }, Err(())),
+        ] {
+            assert_eq!(room.change_limits(&limits).map_err(drop), expected);
+            let now = room.limits_now();
+            assert_eq!((now.flood, now.connect_rate, &now.trusted), (Some(flood), Some(rate), &trusted));
+            assert_eq!((room.flood_now(), now.connections_max), (Some(flood), connections_max));
+        }
+        assert_eq!(room.limits().flood, Limits::default().flood, "as it was made");
+    }
+
+    #[test]
+    fn keeper_sees_who_is_there_and_from_where_slice_by_slice() {
+        let room = room(session::Who::Address);
+        let addr = |host| std::net::SocketAddr::from(([10, 0, 0, host], 1));
+        let peers = [Origin::Network(addr(1)), LOCAL, Origin::Network(addr(2))].map(|origin| peer(None, origin));
+        let mut members: Vec<Member> = peers.iter().map(|peer| room.seat_peer(peer)).collect();
+        assert_eq!(room.present(0, 10), (vec![], None), "nobody has entered");
+        for member in &mut members {
+            enter(member);
+        }
+        let expected: Vec<Present> = ["10.0.0.1:1", "uid1000-pid42", "10.0.0.2:1"]
+            .into_iter()
+            .zip(&peers)
+            .map(|(who, peer)| Present { who: who.to_owned(), site: peer.site() })
+            .collect();
+        let (first, next) = room.present(0, 2);
+        assert_eq!(first, expected[..2]);
+        assert_eq!(room.present(next.expect("one is left"), 2), (expected[2..].to_vec(), None));
+    }
+
+    #[test]
+    fn announcement_is_a_line_of_the_sequence_or_nothing_is_said() {
+        let room = room(session::Who::Address);
+        let mut member = entered(&room, "10.0.0.1:1");
+        take_all(&mut member);
+        let announce = |text: &[u8]| pin!(room.announce(text)).poll(&mut Context::from_waker(Waker::noop()));
+        let line_bytes_max = room.limits().line_bytes_max;
+        let mut text = vec![b'x'; line_bytes_max];
+        let before_bytes = room.tally().said_bytes;
+        assert_eq!(announce(&text), Poll::Ready(Ok(())));
+        let said_bytes = room.tally().said_bytes;
+        assert_eq!(said_bytes - before_bytes, (b"-! ".len() + line_bytes_max + b"\n".len()) as u64);
+        text.push(b'x');
+        assert_eq!(announce(&text), Poll::Ready(Err(NotAnnounced::TooLong { line_bytes_max })));
+        room.close();
+        assert_eq!(announce(b"hi"), Poll::Ready(Err(NotAnnounced::Closed(Closed))));
+        assert_eq!((room.tally().said_bytes, room.tally().seats), (said_bytes, 1));
+    }
+
+    #[test]
+    fn nobody_enters_who_was_removed_or_behind_the_end() {
+        let room = room(session::Who::Address);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut members: Vec<Member> = (1..=2).map(|host| room.seat(&format!("10.0.0.{host}:1"))).collect();
+        for (number, member) in members.iter_mut().enumerate() {
+            let Poll::Ready(Ok(mut turn)) = member.poll_turn(&mut cx) else { panic!("there is room") };
+            match number {
+                0 => assert_eq!(room.remove(Whom::Who("10.0.0.1:1")), 1),
+                _ => room.close(),
+            }
+            assert_eq!(member.enter(&mut turn), Err(Closed));
+        }
+        assert_eq!(room.tally().said_bytes, 0);
+    }
+
+    #[test]
+    fn room_is_empty_when_the_last_seat_is_given_back() {
+        let room = room(session::Who::Address);
+        let bell = std::sync::Arc::<Bell>::default();
+        let waker = Waker::from(bell.clone());
+        let mut cx = Context::from_waker(&waker);
+        assert!(room.poll_empty(&mut cx).is_ready());
+        let member = room.seat("10.0.0.1:1");
+        assert!(room.poll_empty(&mut cx).is_pending());
+        drop(member);
+        assert_eq!(bell.rings(), 1);
+        assert!(room.poll_empty(&mut cx).is_ready());
+    }
+
+    #[test]
+    fn totals_have_what_happened_to_connections() {
+        let room = room(session::Who::Address);
+        room.count(Event::Accepted);
+        room.count(Event::Accepted);
+        assert_eq!(room.totals().events, [(Event::Accepted, 2)]);
     }
 }

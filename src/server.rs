@@ -485,4 +485,17 @@ mod tests {
             assert_eq!(came, [expected]);
         }
     }
+
+    #[test]
+    fn refusals_are_counted_by_their_reason() {
+        for (notice, expected) in [
+            (Notice::ServerFull { connections_max: 1 }, "server_full"),
+            (Notice::AddressFull { per_ip_max: 1 }, "address_full"),
+            (Notice::AddressHasty { per_second: 1 }, "address_hasty"),
+            (Notice::NotLetIn, "not_let_in"),
+            (Notice::Stopping, "other"),
+        ] {
+            assert_eq!(refusal(&notice), expected);
+        }
+    }
 }

@@ -17,7 +17,7 @@ impl Site {
     /// The one of an address.
     pub fn of(ip: IpAddr) -> Self {
         let bits = match ip.to_canonical() {
-            IpAddr::V4(ip) => Self::IPV4 | u64::from(ip.to_bits()),
+            IpAddr::V4(ip) => Self::IPV4 + u64::from(ip.to_bits()),
             IpAddr::V6(ip) => (ip.to_bits() >> 64) as u64,
         };
         // Only a group of listeners is called by 64 ones.

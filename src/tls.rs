@@ -24,6 +24,8 @@ use crate::listen::{Begun, Greeter, Outcome, Peer};
 use crate::name::Name;
 
 mod certificate;
+#[cfg(test)]
+pub(crate) mod tests;
 
 /// Why files are no certificates that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -346,70 +348,4 @@ fn system_roots() -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() { Err(Error::NoRoots) } else { Ok(roots) }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::future::poll_fn;
-    use std::net::SocketAddr;
-
-    use tokio::io::{AsyncWriteExt, DuplexStream};
-
-    use super::*;
-
-    /// A server's connection and its client's, and their handshake is done.
-    async fn connected() -> (Box<Stream<DuplexStream>>, client::TlsStream<DuplexStream>) {
-        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-        let directory = std::env::temp_dir().join(format!("unisono-{}-tls", std::process::id()));
-        std::fs::create_dir(&directory).expect("it is ours alone");
-        let [certificate, key] = ["cert", "key"].map(|file| directory.join(file));
-        std::fs::write(&certificate, own.cert.pem()).expect("it can be written");
-        std::fs::write(&key, own.signing_key.serialize_pem()).expect("it can be written");
-        let client = Client::new(Some(&certificate), None).expect("a root");
-        let files = Files { certificate, key, client_authorities: None };
-        let certificates = Certificates::load(files).expect("a certificate and its key");
-        std::fs::remove_dir_all(&directory).expect("it is ours alone");
-        let (ours, theirs) = tokio::io::duplex(128 * 1024);
-        let peer = Peer::from(SocketAddr::from(([10, 0, 0, 1], 1)));
-        let Begun::Waits(greeting) = certificates.begin(ours, peer) else { panic!("a handshake takes its time") };
-        let (greeted, client) = tokio::join!(greeting, client.connect("localhost", theirs));
-        let (stream, _) = greeted.expect("they shake hands").expect("it is a client");
-        (stream, client.expect("they shake hands"))
-    }
-
-    /// What the session has decrypted no socket tells of: while there is any, a connection is not taken for quiet.
-    #[tokio::test]
-    async fn connection_is_quiet_only_when_all_that_was_decrypted_is_read() {
-        type Tls = Box<Stream<DuplexStream>>;
-        let is_quiet = |stream: &Tls| <Certificates as Greeter<DuplexStream>>::is_quiet(stream, |_| true);
-        let (mut stream, mut client) = connected().await;
-        assert!(is_quiet(&stream));
-        // Many lines in a record, and many records at once.
-        let mut sent = b"a line of many\n".repeat(500);
-        for _ in 0..4 {
-            client.write_all(&sent).await.expect("it holds that");
-        }
-        client.flush().await.expect("it holds that");
-        sent = sent.repeat(4);
-        let mut seen = Vec::new();
-        loop {
-            let mut bytes = [0; 700];
-            let mut buffer = ReadBuf::new(&mut bytes);
-            let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_read(cx, &mut buffer))).await;
-            match polled {
-                Poll::Pending => break,
-                Poll::Ready(result) => result.expect("it is connected"),
-            }
-            seen.extend_from_slice(buffer.filled());
-            assert!(!is_quiet(&stream) || seen.len() == sent.len(), "after {} bytes", seen.len());
-        }
-        assert!(seen == sent, "a pending read has left nothing lying");
-        assert!(is_quiet(&stream));
-        client.shutdown().await.expect("it can say so");
-        let mut bytes = [0; 1];
-        let mut buffer = ReadBuf::new(&mut bytes);
-        poll_fn(|cx| Pin::new(&mut stream).poll_read(cx, &mut buffer)).await.expect("a clean end");
-        assert!(buffer.filled().is_empty());
-        assert!(!is_quiet(&stream), "no stream is asked behind its end");
-    }
 }

@@ -47,3 +47,18 @@ impl Events {
         counts.iter().map(|(event, count)| (*event, *count)).collect()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_is_counted_by_itself_and_they_come_in_order() {
+        let events = Events::default();
+        for event in [Event::Closed("left"), Event::Accepted, Event::Closed("lost"), Event::Closed("left")] {
+            events.count(event);
+        }
+        let expected = [(Event::Accepted, 1), (Event::Closed("left"), 2), (Event::Closed("lost"), 1)];
+        assert_eq!(events.counts(), expected);
+    }
+}

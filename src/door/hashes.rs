@@ -116,12 +116,13 @@ mod tests {
     async fn who_knows_one_of_the_passwords_is_told_from_who_knows_none() {
         let [one, other] = ["open sesame", "\u{4f60}\u{597d}"].map(|text| hash(&password(text)).expect("it is hashed"));
         assert_ne!(hash(&password("open sesame")).expect("it is hashed"), one, "each has a salt of its own");
-        let hashes = Hashes::parse(&format!("# ours\n\n{one}\r\n  {other}\n")).expect("hashes");
+        let again = hash(&password("\u{4f60}\u{597d}")).expect("it is hashed");
+        let hashes = Hashes::parse(&format!("# ours\n\n{one}\r\n  {other}\n{again}\n")).expect("hashes");
         for (text, expected) in [("open sesame", true), ("\u{4f60}\u{597d}", true), ("open", false), ("", false)] {
             assert_eq!(hashes.verify(password(text)).await, expected, "{text}");
         }
         assert_eq!(hashes.places.available_permits(), PROVED_AT_ONCE, "law 9");
-        assert_eq!(format!("{hashes:?} {:?}", password("secret")), "Hashes { count: 2, .. } Password");
+        assert_eq!(format!("{hashes:?} {:?}", password("secret")), "Hashes { count: 3, .. } Password");
     }
 
     #[test]
@@ -132,7 +133,11 @@ mod tests {
             ("# nothing\n".into(), HashesError::None),
             (format!("{good}\nsecret\n"), HashesError::NotAHash { line: 2 }),
             ("$argon2id$v=19$m=19456,t=2,p=1\n".into(), HashesError::NotAHash { line: 1 }),
-            ("$pbkdf2-sha256$i=1000$c2FsdHNhbHQ$c2FsdHNhbHQ".into(), HashesError::NotAHash { line: 1 }),
+            ("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ\n".into(), HashesError::NotAHash { line: 1 }),
+            (
+                good.replace("$argon2id$v=19$m=19456,t=2,p=1$", "$pbkdf2-sha256$i=1000$"),
+                HashesError::NotAHash { line: 1 },
+            ),
             (format!("{good}\n").repeat(17), HashesError::TooMany),
         ] {
             assert_eq!(Hashes::parse(&text).expect_err(&text), error);

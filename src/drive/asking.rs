@@ -12,6 +12,9 @@ use crate::door::{Password, Verdict};
 use crate::limits::{ATTEMPTS_MAX, INPUT_BYTES_FREE};
 use crate::notice::Notice;
 
+/// The longest line that is read for a password; one that fills it is refused.
+const LINE_BYTES_MAX: usize = INPUT_BYTES_FREE + b"\r\n".len();
+
 /// How far one has come with passwords.
 #[derive(Default)]
 pub(super) struct Asking {
@@ -80,13 +83,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drive<S> {
     }
 
     fn read_password(&mut self, cx: &mut Context<'_>) -> io::Result<Heard> {
-        let most = (INPUT_BYTES_FREE + b"\r\n".len()).saturating_sub(self.session.held_bytes());
+        let most = LINE_BYTES_MAX.saturating_sub(self.session.held_bytes());
         if most == 0 {
             self.session.refuse_password();
             self.on_wrong();
             return Ok(Heard::Something);
         }
-        let mut bytes = [0; INPUT_BYTES_FREE + b"\r\n".len()];
+        let mut bytes = [0; LINE_BYTES_MAX];
         let mut buffer = ReadBuf::new(&mut bytes[..most]);
         let polled = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
         self.is_listening = polled.is_pending();

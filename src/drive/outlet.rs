@@ -370,4 +370,17 @@ mod tests {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
+
+    /// Law 6: what is held was not taken.
+    #[tokio::test(start_paused = true)]
+    async fn connection_that_holds_what_was_written_is_blocked_until_it_is_flushed() {
+        // Each flush looks twice.
+        let (mut stream, mut outlet) = (Holding(4), Outlet::default());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(outlet.poll_write(&mut stream, 100, &[IoSlice::new(b"x")], &mut cx).is_ready());
+        for is_flushed in [false, false, true] {
+            assert_eq!(outlet.poll_flush(&mut stream, 100, &mut cx).is_ready(), is_flushed);
+            assert_eq!(outlet.is_blocked(), !is_flushed);
+        }
+    }
 }

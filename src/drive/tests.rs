@@ -237,8 +237,12 @@ const WANTED: &str = "-- password, please\n";
 const WRONG: &str = "-- wrong password, try again\n";
 
 fn room_with_password() -> Room {
+    room_that_knows(Known("sesame", PROOF))
+}
+
+fn room_that_knows(known: Known) -> Room {
     let limits = Limits { line_deadline: LINE_DEADLINE, linger: LINGER, ..Limits::default() };
-    let door = Door::new(Policy { passwords: Some(Arc::new(Known("sesame", PROOF))), ..Policy::default() });
+    let door = Door::new(Policy { passwords: Some(Arc::new(known)), ..Policy::default() });
     Room::with_door(limits, Wire { lang: Lang::En, ..Wire::default() }, door).expect("limits that work")
 }
 
@@ -322,12 +326,49 @@ async fn third_wrong_password_ends_it() {
 async fn long_password_is_wrong_as_soon_as_it_is_too_long() {
     let room = room_with_password();
     let mut drive = asked(&room);
-    send(&mut drive, &[b'x'; 5000]);
+    send(&mut drive, &[b'x'; INPUT_BYTES_FREE + b"\r\n".len()]);
     settle(&mut drive);
     assert_eq!(written(&mut drive), WRONG);
     assert!(drive.session.memory_bytes() <= 2 * INPUT_BYTES_FREE);
     send(&mut drive, b"\nsesame\n");
     assert_eq!(prove(&mut drive).await, "Welcome 10.0.0.1:1\n");
+}
+
+/// As long as what everyone may hold for nothing, and no longer.
+#[tokio::test(start_paused = true)]
+async fn longest_password_is_one() {
+    let longest = "x".repeat(INPUT_BYTES_FREE);
+    let room = room_that_knows(Known(Box::leak(longest.clone().into_boxed_str()), PROOF));
+    let mut drive = asked(&room);
+    send(&mut drive, format!("{longest}\r\n").as_bytes());
+    assert_eq!(prove(&mut drive).await, "Welcome 10.0.0.1:1\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn poll_makes_few_reads_of_a_password() {
+    let mut drive = asked(&room_with_password());
+    send(&mut drive, &[b'x'; 3 * ROUNDS_PER_POLL]);
+    drive.stream.bytes_per_read = 1;
+    let reads = drive.stream.reads;
+    assert!(poll(&mut drive).is_pending());
+    assert_eq!(drive.stream.reads - reads, ROUNDS_PER_POLL);
+}
+
+/// Law 8.
+#[tokio::test(start_paused = true)]
+async fn broken_connection_is_noticed_while_its_password_is_proved() {
+    let room = room_that_knows(Known("sesame", LONG));
+    let mut drive = asked(&room);
+    send(&mut drive, b"sesame\n");
+    drive.stream.broken = Some(io::ErrorKind::ConnectionReset);
+    let (end, time) = end(&mut drive).await;
+    assert!(matches!(end, End::Lost(error) if error.kind() == io::ErrorKind::ConnectionReset));
+    assert_eq!(time, PROBE);
+}
+
+#[test]
+fn what_is_known_of_a_password_is_not_shown() {
+    assert_eq!(format!("{:?}", Asking::default()), "Asking { attempts: 0, .. }");
 }
 
 #[tokio::test(start_paused = true)]
@@ -1162,6 +1203,23 @@ async fn input_that_has_ended_is_not_read_again() {
     drive.stream.has_ended = true;
     assert!(matches!(poll(&mut drive), Poll::Ready(End::Left)));
     assert_eq!(drive.stream.ends_read, 1);
+}
+
+#[test]
+fn each_kind_of_end_has_a_word_of_its_own() {
+    for (end, expected) in [
+        (End::Left, "left"),
+        (End::Foreign(Foreign::Http), "foreign"),
+        (End::LineDeadline, "line_deadline"),
+        (End::Stalled, "stalled"),
+        (End::Removed, "removed"),
+        (End::Denied, "denied"),
+        (End::Torn, "torn"),
+        (End::Shutdown, "shutdown"),
+        (End::Lost(io::ErrorKind::BrokenPipe.into()), "lost"),
+    ] {
+        assert_eq!(end.word(), expected);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -223,6 +223,14 @@ impl<L: Listener, G: Greeter<L::Io>> Greeted<L, G> {
     }
 }
 
+#[cfg(test)]
+impl<L: Listener, G: Greeter<L::Io>> Greeted<L, G> {
+    /// How many are being greeted, and where they come from.
+    pub(super) fn under_way(&self) -> (usize, &L) {
+        (self.places.len(), &self.listener)
+    }
+}
+
 impl<L, G> Listener for Greeted<L, G>
 where
     L: Listener + Send,
@@ -434,6 +442,29 @@ mod tests {
         all.push(world.come(10, 1));
         assert_eq!(world.within(SHORT).await, None);
         assert_eq!(world.counts()[1], 2, "it may come again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn log_says_once_a_minute_how_many_did_not_come_through_if_there_are_more() {
+        let mut world = World::new(Limits::default(), door::Policy::default());
+        let start = Instant::now();
+        let minute = |number| start + number * LOG_INTERVAL;
+        for (host, at, byte, told) in [
+            (1, minute(0), b"y", None),
+            (2, minute(0), b"n", Some((minute(0), 1))),
+            (3, minute(1) - SHORT, b"n", Some((minute(0), 1))),
+            (4, minute(1), b"n", Some((minute(1), 2))),
+            (5, minute(2), b"y", Some((minute(2), 3))),
+            (6, minute(3), b"n", Some((minute(3), 4))),
+        ] {
+            tokio::time::advance(at - Instant::now()).await;
+            let mut stream = world.come(10, host);
+            stream.write_all(byte).await.expect("it holds that");
+            assert_eq!(world.within(SHORT).await.is_some(), byte == b"y");
+            assert_eq!(world.greeted.told, told, "{host}");
+        }
+        let counts = Counts { greeted: 7.into(), refused: 2.into(), failed: 3.into(), late: 5.into() };
+        assert_eq!(counts.not_through(), 10);
     }
 
     /// Law 9.

@@ -37,7 +37,7 @@ impl<'a> Values<'a> {
             0x81..=0x84 => {
                 let (bytes, behind) = rest.split_at_checked(usize::from(length & 0x7F))?;
                 rest = behind;
-                bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte))
+                bytes.iter().fold(0, |length, byte| (length << 8) + usize::from(*byte))
             }
             _ => return None,
         };
@@ -197,6 +197,50 @@ mod tests {
             });
             let expected = SystemTime::UNIX_EPOCH + Duration::from_secs(expected);
             assert_eq!(not_after(&made), Some(expected), "{year}-{month}-{day}");
+        }
+    }
+
+    /// Whose end is written as these texts.
+    fn end(short: &str, long: &str) -> [Option<SystemTime>; 2] {
+        [(2049, short, "491231000000Z"), (2050, long, "20501231000000Z")].map(|(year, text, stands)| {
+            let made = certificate(|params| params.not_after = date_time_ymd(year, 12, 31));
+            let at = made.windows(stands.len()).position(|bytes| bytes == stands.as_bytes()).expect("it is in there");
+            not_after(&[&made[..at], text.as_bytes(), &made[at + text.len()..]].concat())
+        })
+    }
+
+    #[test]
+    fn end_is_to_the_second_and_none_is_made_up() {
+        let at = |seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(end("491231235958Z", "20501231010203Z"), [at(2_524_607_998), at(2_556_061_323)]);
+        // Years of two digits are of this century up to 49.
+        assert_eq!(end("500101000000Z", "19691231000000Z"), [None, None]);
+        assert_eq!(end("700101000000Z", "19700101000000Z"), [at(0), at(0)]);
+        for (short, long) in [
+            ("490031000000Z", "20500031000000Z"),
+            ("491331000000Z", "20501331000000Z"),
+            ("491200000000Z", "20501200000000Z"),
+            ("491232000000Z", "20501232000000Z"),
+            ("4912310000000", "205012310000000"),
+            ("49123100000xZ", "2050123100000xZ"),
+        ] {
+            assert_eq!(end(short, long), [None, None], "{short} {long}");
+        }
+    }
+
+    /// Counted one by one, as they are on the wall.
+    #[test]
+    fn days_follow_each_other() {
+        let mut expected = 0;
+        for year in 1970..2405 {
+            let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+            for (month, length) in [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31].into_iter().enumerate() {
+                let length = if month == 1 && is_leap { 29 } else { length };
+                for day in 1..=length {
+                    assert_eq!(days(year, month as u64 + 1, day), expected, "{year} {month} {day}");
+                    expected += 1;
+                }
+            }
         }
     }
 
