@@ -97,11 +97,11 @@ pub struct Rate {
 
 /// How fast one stranger may speak. Faster ones are slowed: no more is read from them than that, and all of it is said.
 ///
-/// Everything that it sends counts: commands, and lines that are refused.
+/// Everything that it sends counts: commands, and lines that are refused. What it may send at once is taken in by 8 KiB every
+/// 10 ms, so that nobody's line waits long for a burst to be told to a crowd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flood {
-    /// Lines. Default 256 at once and 10 a second: a paste of 200 lines passes as if there were no limit, and nobody reads or
-    /// types faster for long.
+    /// Lines. Default 256 at once and 10 a second: a paste of 200 lines passes, and nobody reads or types faster for long.
     pub lines: Rate,
     /// Bytes as they come, line ends among them. Default 256 KiB at once and 64 KiB a second: that paste may have 1,300 bytes a
     /// line, a longest line passes every second, and with the default backlog and patience it takes 64 of them to keep a room full.
@@ -114,6 +114,13 @@ impl Default for Flood {
         Self { lines: Rate { burst: 256, per_second: 10 }, bytes: Rate { burst: 256 * 1024, per_second: 64 * 1024 } }
     }
 }
+
+/// A stranger's burst is taken in by so many bytes at once, or by one line that is longer. To tell them to a few hundred readers
+/// takes some milliseconds, and that is what somebody else's line waits for.
+pub(crate) const GULP_BYTES: usize = 8 * 1024;
+
+/// From the first of them on, no more of it is taken in for so long. A burst of 256 KiB passes in a third of a second.
+pub(crate) const GULP_PERIOD: Duration = Duration::from_millis(10);
 
 /// How fast connections may come from one IPv4 address or one IPv6 /64, where that is limited: 20 at once, as a household that is
 /// back behind its router, and 2 a second.

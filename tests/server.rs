@@ -378,6 +378,7 @@ fn numbered(who: &str, lines: usize) -> String {
     (0..lines).map(|line| [who, &format!("{line:060}\n")].concat()).collect()
 }
 
+/// In two gulps.
 #[tokio::test(start_paused = true)]
 async fn paste_of_200_lines_passes_at_once() {
     let server = Server::start(slowing());
@@ -388,7 +389,37 @@ async fn paste_of_200_lines_passes_at_once() {
     for line in 0..200 {
         member.expect(&format!("10.0.0.1:1: {line:060}\n")).await;
     }
-    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert!(began.elapsed() <= Duration::from_millis(11), "{:?}", began.elapsed());
+    server.end().await;
+}
+
+/// What others say comes between the gulps in which it is taken.
+#[tokio::test(start_paused = true)]
+async fn burst_of_a_stranger_lets_others_speak_amid_it() {
+    let server = Server::start(slowing());
+    let mut other = server.connect(1 << 20);
+    other.expect("Welcome 10.0.0.1:1\n").await;
+    let (_ears, mut mouth) = tokio::io::split(server.connect(1 << 20).0.into_inner());
+    other.expect("10.0.0.1:2 joined\n").await;
+    let began = Instant::now();
+    let line = "x".repeat(999) + "\n";
+    mouth.write_all(line.repeat(200).as_bytes()).await.expect("the stream lives");
+    let mut heard = 0;
+    for chat in 1..=20 {
+        other.say(format!("chat {chat}\n").as_bytes()).await;
+        let echo = format!("10.0.0.1:1: chat {chat}\n");
+        while other.line().await != echo {
+            heard += 1;
+        }
+        // Those of one gulp between two periods, and the line by which each overshoots.
+        assert!(heard <= 9 * chat, "{heard} lines before the echo of chat {chat}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    while heard < 200 {
+        assert_ne!(other.line().await, "", "all of it is said");
+        heard += 1;
+    }
+    assert!(began.elapsed() < Duration::from_millis(300), "{:?}", began.elapsed());
     server.end().await;
 }
 

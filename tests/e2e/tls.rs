@@ -108,11 +108,15 @@ fn stalled_handshakes_delay_nobody_and_end() {
             client
         })
         .collect();
-    for _ in 0..5 {
-        let mut member = join(&server, &authority);
-        member.say("hello");
-        member.expect_echo("hello");
-    }
+    // They stay, as a departure would be seen by who comes next.
+    let members: Vec<Client> = (0..5)
+        .map(|_| {
+            let mut member = join(&server, &authority);
+            member.say("hello");
+            member.expect_echo("hello");
+            member
+        })
+        .collect();
     assert!(begun.elapsed() < Duration::from_secs(8), "they came while the others were still stalled");
     let files = server.files();
     for client in &mut stalled {
@@ -123,6 +127,7 @@ fn stalled_handshakes_delay_nobody_and_end() {
     member.say("hello");
     member.expect_echo("hello");
     assert!(server.files() + 150 < files, "law 9: their descriptors are free");
+    drop(members);
 }
 
 /// More than may be at it at once: who has been at it longest makes room.
