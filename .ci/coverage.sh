@@ -11,6 +11,8 @@ llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
 export LLVM_COV="${LLVM_COV:-llvm-cov-$llvm}" LLVM_PROFDATA="${LLVM_PROFDATA:-llvm-profdata-$llvm}"
 export CARGO_TARGET_DIR="$PWD/target/coverage"
 mkdir -p "$CARGO_TARGET_DIR"
+# Counts stand in the files at once, so that those of servers that a test kills are there as well.
+export RUSTFLAGS="${RUSTFLAGS:-} -C llvm-args=-runtime-counter-relocation" LLVM_PROFILE_FILE_NAME='unisono-%p-%c.profraw'
 
 cargo llvm-cov --no-report --profile mutants -p unisono --lib --bins --tests
 cargo llvm-cov --no-report --profile mutants -p sim-tests --test swarm --test scenarios

@@ -7,6 +7,7 @@ use std::task::Waker;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::CipherSuite;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::time::timeout;
 
 use super::*;
 
@@ -94,7 +95,7 @@ fn flush(stream: &mut Ours) -> Poll<io::Result<()>> {
     Pin::new(stream).poll_flush(&mut Context::from_waker(Waker::noop()))
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn bytes_go_both_ways_in_one_write_or_in_several_slices() {
     let papers = Papers::new("ways");
     let (mut ours, mut theirs) = pair(&papers, 4096).await;
@@ -114,7 +115,7 @@ async fn bytes_go_both_ways_in_one_write_or_in_several_slices() {
 }
 
 /// Law 6: what is pending is what the other end does not take.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn nothing_is_taken_before_what_was_written_is_gone() {
     let papers = Papers::new("held");
     let (mut ours, mut theirs) = pair(&papers, 1024).await;
@@ -141,7 +142,7 @@ async fn nothing_is_taken_before_what_was_written_is_gone() {
 }
 
 /// What the session has decrypted no socket tells of: while there is any, a connection is not taken for quiet.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn connection_is_quiet_only_when_all_that_was_decrypted_is_read() {
     let is_quiet = |stream: &Ours| <Certificates as Greeter<DuplexStream>>::is_quiet(stream, |_| true);
     let papers = Papers::new("quiet");
@@ -176,12 +177,13 @@ async fn connection_is_quiet_only_when_all_that_was_decrypted_is_read() {
     assert!(!is_quiet(&stream), "no stream is asked behind its end");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn end_is_one_only_if_it_is_said() {
     let papers = Papers::new("end");
     let (mut ours, mut theirs) = pair(&papers, 4096).await;
     ours.shutdown().await.expect("it is whole");
-    assert_eq!(theirs.read(&mut [0]).await.expect("it was said"), 0);
+    let end = timeout(Duration::from_secs(60), theirs.read(&mut [0])).await.expect("an end comes");
+    assert_eq!(end.expect("it was said"), 0);
     theirs.shutdown().await.expect("it is whole");
     assert_eq!(ours.read(&mut [0]).await.expect("it was said"), 0);
 
@@ -192,7 +194,7 @@ async fn end_is_one_only_if_it_is_said() {
     assert!(matches!(write(&mut ours, b""), Poll::Ready(Err(_))), "it is seen without anything to say");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn cipher_is_the_cheapest_whatever_the_client_likes() {
     let papers = Papers::new("cipher");
     let (ours, theirs) = pair(&papers, 4096).await;
@@ -203,7 +205,7 @@ async fn cipher_is_the_cheapest_whatever_the_client_likes() {
     assert!(first.iter().all(|suite| format!("{suite:?}").contains("AES_128")), "{first:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn clients_certificate_says_how_it_is_called() {
     let papers = Papers::new("called");
     let certificates = Certificates::load(papers.files(true)).expect("good files");
@@ -214,7 +216,7 @@ async fn clients_certificate_says_how_it_is_called() {
     assert_eq!(peer.name, None, "where nobody is asked nobody shows one");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn certificates_are_replaced_for_every_handle() {
     let (before, after) = (Papers::until("before", 2030), Papers::until("after", 2031));
     let certificates = before.certificates();
