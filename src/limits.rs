@@ -117,10 +117,10 @@ impl Default for Flood {
 
 /// A stranger's burst is taken in by so many bytes at once, or by one line that is longer. To tell them to a few hundred readers
 /// takes some milliseconds, and that is what somebody else's line waits for.
-pub(crate) const GULP_BYTES: usize = 8 * 1024;
+pub const GULP_BYTES: usize = 8 * 1024;
 
 /// From the first of them on, no more of it is taken in for so long. A burst of 256 KiB passes in a third of a second.
-pub(crate) const GULP_PERIOD: Duration = Duration::from_millis(10);
+pub const GULP_PERIOD: Duration = Duration::from_millis(10);
 
 /// How fast connections may come from one IPv4 address or one IPv6 /64, where that is limited: 20 at once, as a household that is
 /// back behind its router, and 2 a second.
