@@ -366,6 +366,7 @@ mod tests {
         assert_eq!((GREETING_BYTES, TLS_SEND_BUFFER_BYTES, TLS_CONNECTION_BYTES), (131_072, 32_768, 98_304));
         assert_eq!((SITES_MAX, GREETINGS_MAX, GREETINGS_PER_SITE_MAX, GREETING_CROWDED.as_secs()), (4_096, 256, 32, 2));
         assert_eq!((ATTEMPT_RATE.burst, ATTEMPT_RATE.per_second, ATTEMPTS_MAX), (10, 1, 3));
+        assert_eq!((GULP_BYTES, GULP_PERIOD.as_millis()), (8_192, 10));
         assert_eq!(LINE_BYTES_MAX_MOST, 268_435_456);
         let limits = Limits::default();
         assert_eq!((limits.line_bytes_max, limits.backlog_bytes), (65_536, 4_194_304));
