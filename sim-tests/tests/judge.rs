@@ -1444,9 +1444,14 @@ fn good_handshakes_are_accepted() {
 }
 
 /// They all come from one address.
-fn from_one_address(mut history: History) -> History {
-    let there =
-        |text: &str| (20..40).fold(text.to_owned(), |text, of| text.replace(&address(of), &format!("10.0.0.9:50{of}")));
+fn from_one_address(history: History) -> History {
+    from_elsewhere(history, |text| {
+        (20..40).fold(text.to_owned(), |text, of| text.replace(&address(of), &format!("10.0.0.9:50{of}")))
+    })
+}
+
+/// Some come from other addresses, wherever these stand.
+fn from_elsewhere(mut history: History, there: impl Fn(&str) -> String) -> History {
     for record in &mut history.records {
         match &mut record.event {
             Event::Connected { address } => *address = there(address),
@@ -1715,16 +1720,8 @@ fn keep() -> History {
     of_one_host(kept().done())
 }
 
-fn of_one_host(mut history: History) -> History {
-    let there = |text: &str| text.replace("10.0.0.13:5000", "10.0.0.3:15000");
-    for record in &mut history.records {
-        match &mut record.event {
-            Event::Connected { address } => *address = there(address),
-            Event::Received { bytes } => *bytes = there(&String::from_utf8_lossy(bytes)).into_bytes(),
-            _ => {}
-        }
-    }
-    history
+fn of_one_host(history: History) -> History {
+    from_elsewhere(history, |text| text.replace("10.0.0.13:5000", "10.0.0.3:15000"))
 }
 
 /// Without what whoever keeps the server did so.

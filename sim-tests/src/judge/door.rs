@@ -1,7 +1,7 @@
 //! The password at the door: who is asked, who comes in, and what those hear who do not.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::view::View;
@@ -81,23 +81,24 @@ fn is_in_time(case: &Case<'_>, view: &View, of: &Try, deadline: Duration) -> boo
     case.facts.awake.contains(&view.client) && of.at.saturating_add(AT_ONCE) < view.connected.saturating_add(deadline)
 }
 
-fn ip(view: &View) -> Option<IpAddr> {
-    view.address.parse::<SocketAddr>().ok().map(|address| address.ip())
-}
-
 /// How many passwords may have been tried from its address by then.
 fn tried_by(case: &Case<'_>, view: &View, at: Duration) -> usize {
-    let mine = case.members.iter().map(|&number| &case.views[number]).filter(|other| ip(other) == ip(view));
+    let mine = case.members.iter().map(|&number| &case.views[number]).filter(|other| other.ip() == view.ip());
     // The one that is not tried any more is among them.
     mine.map(|other| other.input.tries.iter().filter(|of| of.began <= at).count()).sum::<usize>().saturating_sub(1)
+}
+
+/// When it was told of each password that it was wrong.
+fn wrong_ones(view: &View) -> impl Iterator<Item = Duration> {
+    let told = view.answers.iter().filter(|(_, told)| matches!(told, Told::PasswordWrong | Told::PasswordRefused));
+    told.map(|(at, _)| *at)
 }
 
 /// Who read all the time, over a link that takes none, has its answer when its password was proved; and is let in then, if the room
 /// has space.
 fn check_delays(case: &Case<'_>, view: &View, takes: Duration, wrong: &mut Vec<Violation>) {
     let Some(mut free) = view.asked.filter(|_| case.facts.awake.contains(&view.client)) else { return };
-    let of_tries = view.answers.iter().filter(|(_, told)| matches!(told, Told::PasswordWrong | Told::PasswordRefused));
-    let answers = of_tries.map(|(at, _)| (*at, false)).chain(view.welcomed.map(|at| (at, true)));
+    let answers = wrong_ones(view).map(|at| (at, false)).chain(view.welcomed.map(|at| (at, true)));
     for ((at, is_welcome), of) in answers.zip(&view.input.tries) {
         let began = free.max(of.at);
         let due = began.saturating_add(takes).saturating_add(5 * AT_ONCE);
@@ -114,11 +115,8 @@ fn check_delays(case: &Case<'_>, view: &View, takes: Duration, wrong: &mut Vec<V
 fn answered(case: &Case<'_>) -> BTreeMap<IpAddr, Vec<(Duration, Duration)>> {
     let mut all: BTreeMap<IpAddr, Vec<(Duration, Duration)>> = BTreeMap::new();
     for view in case.members.iter().map(|&number| &case.views[number]) {
-        let Some(ip) = ip(view) else { continue };
-        let of_tries =
-            view.answers.iter().filter(|(_, told)| matches!(told, Told::PasswordWrong | Told::PasswordRefused));
-        let answers = of_tries.map(|(at, _)| *at).chain(view.welcomed);
-        let tries = view.input.tries.iter().zip(answers).filter(|(of, _)| !of.is_long);
+        let Some(ip) = view.ip() else { continue };
+        let tries = view.input.tries.iter().zip(wrong_ones(view).chain(view.welcomed)).filter(|(of, _)| !of.is_long);
         all.entry(ip).or_default().extend(tries.map(|(of, at)| (of.at, at)));
     }
     all

@@ -1,6 +1,6 @@
 //! What whoever keeps the server does: it says something to all, removes members, and lets in nobody from somewhere.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::view::View;
@@ -98,7 +98,7 @@ pub(super) fn check_removed(case: &Case<'_>, wrong: &mut Vec<Violation>) {
 pub(super) fn check_banned(case: &Case<'_>, wrong: &mut Vec<Violation>) {
     for &number in &case.members {
         let view = &case.views[number];
-        let Some(ip) = view.address.parse::<SocketAddr>().ok().map(|address| address.ip()) else { continue };
+        let Some(ip) = view.ip() else { continue };
         let welcomed = view.welcomed.unwrap_or(view.connected);
         let is_banned = is_banned(case, ip, [view.connected, welcomed]);
         let detail = if is_banned && view.is_welcomed {
@@ -122,7 +122,7 @@ fn is_banned(case: &Case<'_>, ip: IpAddr, [from, until]: [Duration; 2]) -> bool 
 
 /// Whether that may be so. (What the server learns of a newcomer it may learn a while later.)
 pub(super) fn may_be_banned(case: &Case<'_>, view: &View) -> bool {
-    let Some(ip) = view.address.parse::<SocketAddr>().ok().map(|address| address.ip()) else { return false };
+    let Some(ip) = view.ip() else { return false };
     let (mine, at) = (decisions(case, ip), view.connected);
     let before = mine.iter().rfind(|(then, _)| *then < at);
     before.is_some_and(|(_, is_ban)| *is_ban) || mine.iter().any(|(then, is_ban)| *then >= at && *is_ban)

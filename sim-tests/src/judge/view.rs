@@ -147,11 +147,11 @@ impl View {
         })?;
         let mut view = Self { client, address, connected, life: Life::of(lives, connected), ..Self::default() };
         view.reads.push(connected);
-        let ip = view.address.parse::<SocketAddr>().map(|address| address.ip().to_canonical());
+        let ip = view.ip().map(|ip| ip.to_canonical());
         let is_mine = |what: &Keeping| matches!(what, Keeping::Removed { client: removed } if *removed == client);
         view.is_surely_removed = history.keeping.iter().any(|(_, what)| is_mine(what));
-        view.removed = view.removed_at(history, ip.as_ref().ok().copied());
-        view.is_trusted = ip.is_ok_and(|ip| history.rules.limits.trusted.iter().any(|net| net.contains(&ip)));
+        view.removed = view.removed_at(history, ip);
+        view.is_trusted = ip.is_some_and(|ip| history.rules.limits.trusted.iter().any(|net| net.contains(&ip)));
         let mut sent: Vec<(Duration, &[u8])> = Vec::new();
         let mut reads: Vec<(Duration, usize)> = Vec::new();
         let mut dropped = None;
@@ -389,6 +389,11 @@ impl View {
             && self.removed.is_none()
             && self.tail.is_empty()
             && self.received_end.is_some_and(is_in_time)
+    }
+
+    /// Where it comes from.
+    pub(super) fn ip(&self) -> Option<IpAddr> {
+        self.address.parse::<SocketAddr>().ok().map(|address| address.ip())
     }
 
     /// The number of the first line that is heard of itself: said by it, or its new name.
