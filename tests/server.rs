@@ -12,7 +12,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{
-    AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream, ReadBuf,
+    AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream, ReadBuf, ReadHalf,
+    WriteHalf,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -378,6 +379,15 @@ fn numbered(who: &str, lines: usize) -> String {
     (0..lines).map(|line| [who, &format!("{line:060}\n")].concat()).collect()
 }
 
+/// One who listens and talks, and the two halves of another.
+async fn other_and_stranger(server: &Server) -> (Client, ReadHalf<DuplexStream>, WriteHalf<DuplexStream>) {
+    let mut other = server.connect(1 << 20);
+    other.expect("Welcome 10.0.0.1:1\n").await;
+    let (ears, mouth) = tokio::io::split(server.connect(1 << 20).0.into_inner());
+    other.expect("10.0.0.1:2 joined\n").await;
+    (other, ears, mouth)
+}
+
 /// In two gulps.
 #[tokio::test(start_paused = true)]
 async fn paste_of_200_lines_passes_at_once() {
@@ -397,10 +407,7 @@ async fn paste_of_200_lines_passes_at_once() {
 #[tokio::test(start_paused = true)]
 async fn burst_of_a_stranger_lets_others_speak_amid_it() {
     let server = Server::start(slowing());
-    let mut other = server.connect(1 << 20);
-    other.expect("Welcome 10.0.0.1:1\n").await;
-    let (_ears, mut mouth) = tokio::io::split(server.connect(1 << 20).0.into_inner());
-    other.expect("10.0.0.1:2 joined\n").await;
+    let (mut other, _ears, mut mouth) = other_and_stranger(&server).await;
     let began = Instant::now();
     let line = "x".repeat(999) + "\n";
     mouth.write_all(line.repeat(200).as_bytes()).await.expect("the stream lives");
@@ -427,10 +434,7 @@ async fn burst_of_a_stranger_lets_others_speak_amid_it() {
 #[tokio::test(start_paused = true)]
 async fn flood_comes_at_its_pace_whole_and_in_order_and_delays_nobody() {
     let server = Server::start(slowing());
-    let mut other = server.connect(1 << 20);
-    other.expect("Welcome 10.0.0.1:1\n").await;
-    let (_ears, mut mouth) = tokio::io::split(server.connect(1 << 20).0.into_inner());
-    other.expect("10.0.0.1:2 joined\n").await;
+    let (mut other, _ears, mut mouth) = other_and_stranger(&server).await;
     let began = Instant::now();
     mouth.write_all(numbered("", 2000).as_bytes()).await.expect("the stream lives");
     let mut next = 0;
