@@ -9,7 +9,7 @@
 //! waits.
 //!
 //! But for breath: a burst is taken in [gulps](Gulp), so that what others say meanwhile comes between them. One burst to a crowd
-//! is more than a moment's work: 64 KiB to 280 readers took 20 ms, and everybody's line waited for that (`benches/hostile`).
+//! is more than a moment's work: 60 KB of garbage to 280 readers held up the lines of others by up to 20 ms (`benches/hostile`).
 
 use std::time::{Duration, Instant};
 
