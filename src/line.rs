@@ -262,17 +262,21 @@ impl Splitter {
         }
         let mut held = Vec::with_capacity(self.held.len() + bytes);
         held.extend_from_slice(&self.held);
-        self.held.zeroize();
-        self.held = held;
+        self.replace_held(held);
     }
 
     fn drop_held(&mut self) {
-        if self.is_secret {
-            self.held.zeroize();
-        }
-        self.held = Vec::new();
+        self.replace_held(Vec::new());
         self.used = 0;
         self.searched = 0;
+    }
+
+    /// Holds `held` in place of what was held, which is wiped if it is secret, and gives its memory back.
+    fn replace_held(&mut self, held: Vec<u8>) {
+        let mut old = std::mem::replace(&mut self.held, held);
+        if self.is_secret {
+            old.zeroize();
+        }
     }
 
     /// Gives back the memory of what was used, once that is half of what there is: less often would hoard, more often would
@@ -286,9 +290,7 @@ impl Splitter {
     fn drop_used(&mut self) {
         if self.used > 0 {
             if self.is_secret {
-                let rest = self.held[self.used..].to_vec();
-                self.held.zeroize();
-                self.held = rest;
+                self.replace_held(self.held[self.used..].to_vec());
             } else {
                 self.held.drain(..self.used);
                 self.held.shrink_to_fit();
@@ -301,9 +303,7 @@ impl Splitter {
 
 impl Drop for Splitter {
     fn drop(&mut self) {
-        if self.is_secret {
-            self.held.zeroize();
-        }
+        self.replace_held(Vec::new());
     }
 }
 
