@@ -263,7 +263,7 @@ mod tests {
     #[tokio::test]
     async fn connections_by_a_file_are_those_of_this_machine() {
         let path = std::env::temp_dir().join(format!("unisono-{}-any", std::process::id()));
-        let unix = Unix::bind(&path, 0o600).expect("there is nothing yet");
+        let unix = Unix::bind(&path, 0o600).await.expect("there is nothing yet");
         let mut any = Any::plain(Socket::Unix(unix), Proxies::default(), &room());
         assert_eq!(any.place().expect("it listens"), format!("unix:{}", path.display()));
         let theirs = tokio::net::UnixStream::connect(&path).await.expect("it listens");

@@ -2,20 +2,28 @@
 //!
 //! Who may connect, the mode of that file says; who has connected, the kernel does. The file is there from when connections are
 //! taken until the listener goes, and is nobody else's: what is no socket is never touched, and what a server that is gone has
-//! left is replaced. Of servers that begin at once one after the other looks what there is, by a lock on the directory.
+//! left is replaced. Of servers that begin at once one after the other looks what there is, by a lock on the directory, which nobody waits
+//! for longer than a moment: whoever may open a directory may lock it, too.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tokio::net::UnixListener;
+use tokio::time::{Instant, sleep};
 
 use super::tcp::{Connection, LISTEN_BACKLOG};
 use super::{Listener, Origin, Peer};
 use crate::limits::SEND_BUFFER_BYTES;
+
+/// How long others may keep the lock of the directory. One that begins needs it for a few system calls.
+const TURN_DEADLINE: Duration = Duration::from_secs(2);
+/// How often it is tried meanwhile: the kernel tells nobody that it is free but who waits for it without an end.
+const TURN_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A Unix socket. Dropped, it removes the file that it has made.
 #[derive(Debug)]
@@ -27,21 +35,21 @@ pub struct Unix {
 }
 
 impl Unix {
-    /// Listens on the file `path`, which gets this mode, as `0o660`.
+    /// Listens on the file `path`, which gets this mode, as `0o660`. Cancel safe.
     ///
     /// # Errors
     ///
-    /// `AddrInUse` when somebody listens there; `AlreadyExists` when there is something that is no socket; any other when the
-    /// file cannot be made.
+    /// `AddrInUse` when somebody listens there; `AlreadyExists` when there is something that is no socket; `TimedOut` when another
+    /// process has had the directory's lock for two seconds; any other when the file cannot be made.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime with I/O enabled.
-    pub fn bind(path: &Path, mode: u32) -> io::Result<Self> {
+    /// Outside a tokio runtime with I/O and time enabled.
+    pub async fn bind(path: &Path, mode: u32) -> io::Result<Self> {
         let address = SockAddr::unix(path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
-        let _turn = turn(path)?;
+        let _turn = turn(path).await?;
         match socket.bind(&address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 remove_stale(path, &address)?;
@@ -65,7 +73,7 @@ impl Unix {
     ///
     /// # Panics
     ///
-    /// As [`bind`](Self::bind).
+    /// Outside a tokio runtime with I/O enabled.
     pub fn inherit(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let path = listener.local_addr()?.as_pathname().map(Path::to_owned).unwrap_or_default();
@@ -90,11 +98,21 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 /// The right to begin to listen in the directory of `path`, until it is dropped. Without it another server could find the same stale
 /// file, and remove ours which has taken its place; or find ours while nobody listens on it yet. (It is the kernel's, and so goes
 /// with its holder, whatever happens to that; and it is held for a few system calls.)
-fn turn(path: &Path) -> io::Result<File> {
+async fn turn(path: &Path) -> io::Result<File> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let directory = File::open(directory)?;
-    directory.lock()?;
-    Ok(directory)
+    let deadline = Instant::now() + TURN_DEADLINE;
+    loop {
+        match directory.try_lock() {
+            Ok(()) => return Ok(directory),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                let kept = "another process keeps its directory locked, which should be one that others may search and not read (mode 711)";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, kept));
+            }
+            Err(TryLockError::WouldBlock) => sleep(TURN_INTERVAL).await,
+        }
+    }
 }
 
 /// Removes the socket that a server has left that is gone.
@@ -167,7 +185,7 @@ mod tests {
     #[tokio::test]
     async fn connection_says_whose_process_it_is_and_carries_bytes_both_ways() {
         let directory = Directory::new("carries");
-        let mut unix = Unix::bind(&directory.socket(), 0o660).expect("there is nothing yet");
+        let mut unix = Unix::bind(&directory.socket(), 0o660).await.expect("there is nothing yet");
         let (accepted, connected) = tokio::join!(unix.accept(), UnixStream::connect(directory.socket()));
         let ((mut stream, peer), mut client) = (accepted.expect("one comes"), connected.expect("it listens"));
         let uid = fs::metadata(&directory.0).expect("it is there").uid();
@@ -189,13 +207,13 @@ mod tests {
         let directory = Directory::new("mode");
         let path = directory.socket();
         for mode in [0o600, 0o666] {
-            let unix = Unix::bind(&path, mode).expect("there is nothing");
+            let unix = Unix::bind(&path, mode).await.expect("there is nothing");
             assert_eq!(fs::metadata(&path).expect("it is there").mode() & 0o777, mode);
             assert_eq!(unix.place().expect("known"), format!("unix:{}", path.display()));
             drop(unix);
             assert!(!path.exists());
         }
-        let unix = Unix::bind(&path, 0o600).expect("there is nothing");
+        let unix = Unix::bind(&path, 0o600).await.expect("there is nothing");
         fs::remove_file(&path).expect("it is there");
         fs::write(&path, "mine").expect("it can be written");
         drop(unix);
@@ -208,15 +226,15 @@ mod tests {
         let path = directory.socket();
         drop(net::UnixListener::bind(&path).expect("there is nothing"));
         assert!(path.exists(), "nobody has removed it");
-        let unix = Unix::bind(&path, 0o660).expect("nobody listens there");
-        let error = Unix::bind(&path, 0o660).expect_err("somebody listens there");
+        let unix = Unix::bind(&path, 0o660).await.expect("nobody listens there");
+        let error = Unix::bind(&path, 0o660).await.expect_err("somebody listens there");
         assert_eq!((error.kind(), &*error.to_string()), (io::ErrorKind::AddrInUse, "another server listens there"));
         assert!(path.exists(), "it is left alone");
         drop(unix);
 
         for make in [|path: &Path| fs::write(path, "mine"), |path: &Path| fs::create_dir(path)] {
             make(&path).expect("there is nothing");
-            let error = Unix::bind(&path, 0o660).expect_err("it is no socket");
+            let error = Unix::bind(&path, 0o660).await.expect_err("it is no socket");
             assert_eq!(
                 (error.kind(), &*error.to_string()),
                 (io::ErrorKind::AlreadyExists, "there is a file that is no socket")
@@ -236,9 +254,8 @@ mod tests {
             let start = std::sync::Barrier::new(4);
             let runtime = tokio::runtime::Handle::current();
             let begin = || {
-                let _entered = runtime.enter();
                 start.wait();
-                Unix::bind(&path, 0o660)
+                runtime.block_on(Unix::bind(&path, 0o660))
             };
             let bound = std::thread::scope(|scope| {
                 let begun: Vec<_> = (0..4).map(|_| scope.spawn(begin)).collect();
@@ -256,6 +273,27 @@ mod tests {
         }
     }
 
+    /// Whoever may open the directory may keep its lock. That is waited out for two seconds, and then told.
+    #[tokio::test(start_paused = true)]
+    async fn lock_that_another_keeps_is_waited_for_by_a_deadline() {
+        let directory = Directory::new("locked");
+        let path = directory.socket();
+        let kept = File::open(&directory.0).expect("it is there");
+        kept.lock().expect("nobody has it");
+        let begun = Instant::now();
+        let error = Unix::bind(&path, 0o660).await.expect_err("another has the lock");
+        assert_eq!((error.kind(), begun.elapsed()), (io::ErrorKind::TimedOut, TURN_DEADLINE));
+        assert!(error.to_string().starts_with("another process keeps its directory locked"), "{error}");
+        assert!(!path.exists(), "nothing was made");
+
+        let (bound, ()) = tokio::join!(Unix::bind(&path, 0o660), async {
+            sleep(TURN_DEADLINE / 2).await;
+            kept.unlock().expect("it is ours");
+        });
+        bound.expect("it was let go in time");
+        kept.try_lock().expect("who listens keeps it no longer");
+    }
+
     /// A server that is behind with accepting is none that is gone.
     #[tokio::test]
     async fn server_whose_queue_is_full_is_alive() {
@@ -265,6 +303,6 @@ mod tests {
         socket.bind(&SockAddr::unix(&path).expect("a short path")).expect("there is nothing");
         socket.listen(0).expect("it is bound");
         let _queued = net::UnixStream::connect(&path).expect("one may wait");
-        assert_eq!(Unix::bind(&path, 0o660).expect_err("it is alive").kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(Unix::bind(&path, 0o660).await.expect_err("it is alive").kind(), io::ErrorKind::AddrInUse);
     }
 }

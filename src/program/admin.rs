@@ -60,8 +60,8 @@ impl Socket {
     /// # Errors
     ///
     /// When there is another server's, or something else, or the file cannot be made.
-    pub(super) fn bind(path: &Path) -> anyhow::Result<Self> {
-        let listener = Unix::bind(path, 0o600).context("cannot listen there")?;
+    pub(super) async fn bind(path: &Path) -> anyhow::Result<Self> {
+        let listener = Unix::bind(path, 0o600).await.context("cannot listen there")?;
         let uid = std::fs::symlink_metadata(path).context("it is gone already")?.uid();
         Ok(Self { listener, uid })
     }

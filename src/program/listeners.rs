@@ -43,7 +43,8 @@ async fn bind_one(endpoint: &Endpoint, unix_mode: u32, limits: &Limits) -> anyho
     match endpoint {
         Endpoint::Network(address) => Ok(bind_all(address, limits).await?.into_iter().map(Socket::Tcp).collect()),
         Endpoint::Unix(path) => {
-            let unix = Unix::bind(path, unix_mode).with_context(|| format!("cannot listen on {endpoint}"))?;
+            let unix = Unix::bind(path, unix_mode).await;
+            let unix = unix.with_context(|| format!("cannot listen on {endpoint}"))?;
             Ok(vec![Socket::Unix(unix)])
         }
     }

@@ -103,7 +103,10 @@ async fn serve(serve: Serve, settings: Settings, log: Control) -> anyhow::Result
     let listeners = listeners.await?;
 
     let socket = match &serve.admin {
-        Some(path) => Some(admin::Socket::bind(path).with_context(|| format!("--admin unix:{}", path.display()))?),
+        Some(path) => {
+            let bound = admin::Socket::bind(path).await;
+            Some(bound.with_context(|| format!("--admin unix:{}", path.display()))?)
+        }
         None => None,
     };
 
