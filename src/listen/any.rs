@@ -2,11 +2,12 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Connection, Greeted, Listener, Peer, Tcp, Unix};
+use super::{Connection, Counts, Greeted, Listener, Peer, Tcp, Unix};
 use crate::proxy::Proxies;
 use crate::room::Room;
 
@@ -63,6 +64,15 @@ impl Any {
     pub fn tls(socket: Socket, proxies: Proxies, certificates: crate::tls::Certificates, room: &Room) -> Self {
         let proxied = Greeted::new(socket, proxies, room);
         Self::Tls(Box::new(Greeted::new(proxied, certificates, room)))
+    }
+
+    /// What becomes of its connections before their first line, by the kind of greeting: `proxy`, `tls`.
+    pub fn counts(&self) -> Vec<(&'static str, Arc<Counts>)> {
+        match self {
+            Self::Plain(plain) => vec![("proxy", plain.counts())],
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => vec![("proxy", tls.inner().counts()), ("tls", tls.counts())],
+        }
     }
 }
 

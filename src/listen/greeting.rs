@@ -144,6 +144,11 @@ impl<L: Listener, G: Greeter<L::Io>> Greeted<L, G> {
         Arc::clone(&self.counts)
     }
 
+    /// Where its connections come from.
+    pub fn inner(&self) -> &L {
+        &self.listener
+    }
+
     /// Whether nobody more is accepted for now, and until when at most: there are as many as may be, and none has been at it for
     /// long. (With more at it than that, those who stall would hold up everyone.)
     fn is_full_until(&self) -> Option<Instant> {

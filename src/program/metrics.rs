@@ -6,6 +6,7 @@
 //! samples, and of those connections that take nothing the log and `let_gos` tell.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, OnceLock},
     task::{Wake, Waker},
@@ -19,7 +20,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use tokio::{sync::Notify, time::Instant};
-use unisono::{Room, totals::Event};
+use unisono::{Room, listen::Counts, totals::Event};
 
 use crate::journal::Control;
 
@@ -34,10 +35,11 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    /// Those of `room` and of the log, of the delays that [`follow_lines`] observes, and until when the certificate is good.
-    pub(super) fn new(room: Room, log: Control, delay: &Delay, not_after: NotAfter) -> Self {
+    /// Those of `room`, of what was said to its listeners before lines were, and of the log; of the delays that [`follow_lines`]
+    /// observes, and until when the certificate is good.
+    pub(super) fn new(room: Room, greetings: Greetings, log: Control, delay: &Delay, not_after: NotAfter) -> Self {
         let mut registry = Registry::with_prefix("unisono");
-        registry.register_collector(Box::new(Numbers { room, log, not_after }));
+        registry.register_collector(Box::new(Numbers { room, greetings, log, not_after }));
         registry.register_with_unit(
             "delivery_delay",
             "From a line's being said until all connections that take anything have it; one line now and then",
@@ -55,12 +57,16 @@ impl Metrics {
     }
 }
 
+/// What becomes of connections before their first line, at each listener, by the kind of greeting.
+pub(super) type Greetings = Vec<(&'static str, Arc<Counts>)>;
+
 /// Until when the certificate in use is good; `None` without one.
 pub(super) type NotAfter = Box<dyn Fn() -> Option<SystemTime> + Send + Sync>;
 
 /// What is read when somebody asks.
 struct Numbers {
     room: Room,
+    greetings: Greetings,
     log: Control,
     not_after: NotAfter,
 }
@@ -117,7 +123,8 @@ impl Collector for Numbers {
             Event::Closed(reason) => Some((*reason, *count)),
             _ => None,
         });
-        by_reason(&mut encoder, "closed_connections", "Connections that have ended", closed)
+        by_reason(&mut encoder, "closed_connections", "Connections that have ended", closed)?;
+        by_outcome(&mut encoder, &self.greetings)
     }
 }
 
@@ -130,6 +137,27 @@ fn by_reason(
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     for (reason, count) in counts {
         ConstCounter::new(count).encode(family.encode_family(&[("reason", reason)])?)?;
+    }
+    Ok(())
+}
+
+/// What has become of greetings, over all listeners.
+fn by_outcome(encoder: &mut DescriptorEncoder<'_>, greetings: &Greetings) -> fmt::Result {
+    let mut sums: BTreeMap<_, u64> = BTreeMap::new();
+    for (kind, counts) in greetings {
+        for (outcome, count) in [
+            ("through", counts.greeted()),
+            ("refused", counts.refused()),
+            ("failed", counts.failed()),
+            ("late", counts.late()),
+        ] {
+            *sums.entry((kind, outcome)).or_default() += count;
+        }
+    }
+    let help = "Connections by what became of them before their first line";
+    let mut family = encoder.encode_descriptor("greetings", help, None, MetricType::Counter)?;
+    for ((kind, outcome), count) in sums {
+        ConstCounter::new(count).encode(family.encode_family(&[("kind", *kind), ("outcome", outcome)])?)?;
     }
     Ok(())
 }
@@ -193,7 +221,8 @@ mod tests {
 
     fn text() -> String {
         let room = Room::new(Limits::default(), Wire::default()).expect("limits that work");
-        Metrics::new(room, journal::control_of_none(), &Delay::default(), Box::new(|| None)).text()
+        let greetings = ["proxy", "tls", "proxy"].map(|kind| (kind, Arc::default())).to_vec();
+        Metrics::new(room, greetings, journal::control_of_none(), &Delay::default(), Box::new(|| None)).text()
     }
 
     /// The names under which Prometheus has them.
@@ -229,6 +258,21 @@ mod tests {
     }
 
     #[test]
+    fn every_metric_stands_in_the_document() {
+        let text = text();
+        let typed = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        let document = include_str!("../../docs/OPERATIONS.md");
+        for (name, kind) in typed {
+            let name = if kind == "counter" { format!("`{name}_total") } else { format!("`{name}") };
+            let beside = |rest: &str| rest.starts_with(['`', '{']);
+            assert!(
+                document.match_indices(&name).any(|(at, _)| beside(&document[at + name.len()..])),
+                "{name} does not"
+            );
+        }
+    }
+
+    #[test]
     fn dashboard_is_json_and_alerts_are_yaml_with_what_prometheus_wants() {
         let dashboard: serde_json::Value =
             serde_json::from_str(include_str!("../../contrib/grafana-dashboard.json")).expect("it is JSON");
@@ -255,5 +299,10 @@ mod tests {
         assert!(text.contains("\nunisono_backlog_limit_bytes 4194304\n"), "{text}");
         assert!(!text.contains("\nunisono_certificate_not_after_seconds "), "{text}");
         assert!(text.contains("\nunisono_delivery_delay_seconds_count 0\n"), "{text}");
+        // Two listeners are one number.
+        for (kind, outcome) in [("proxy", "failed"), ("proxy", "through"), ("tls", "late"), ("tls", "refused")] {
+            let line = format!("\nunisono_greetings_total{{kind=\"{kind}\",outcome=\"{outcome}\"}} 0\n");
+            assert_eq!(text.matches(&line).count(), 1, "{line:?}, {text}");
+        }
     }
 }

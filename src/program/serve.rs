@@ -19,9 +19,10 @@ use unisono::{Door, Limits, Room, limits::GREETINGS_MAX, server};
 
 #[cfg(feature = "metrics")]
 use {
-    super::metrics::{self, Delay, Metrics, NotAfter},
+    super::metrics::{self, Delay, Greetings, Metrics, NotAfter},
     crate::arguments::Address,
     tokio::{net::TcpListener, task::JoinSet},
+    unisono::listen::Any,
 };
 
 use super::{
@@ -126,7 +127,8 @@ async fn serve(serve: Serve, settings: Settings, log: Control) -> anyhow::Result
             };
             #[cfg(not(feature = "tls"))]
             let not_after = || None;
-            Some(watch(address, &room, &log, Box::new(not_after)).await?)
+            let greetings = listeners.iter().flat_map(Any::counts).collect();
+            Some(watch(address, &room, greetings, &log, Box::new(not_after)).await?)
         }
         None => None,
     };
@@ -176,7 +178,13 @@ async fn serve(serve: Serve, settings: Settings, log: Control) -> anyhow::Result
 
 /// Shows the room in numbers at `address`, until what is returned is dropped.
 #[cfg(feature = "metrics")]
-async fn watch(address: &Address, room: &Room, log: &Control, not_after: NotAfter) -> anyhow::Result<JoinSet<()>> {
+async fn watch(
+    address: &Address,
+    room: &Room,
+    greetings: Greetings,
+    log: &Control,
+    not_after: NotAfter,
+) -> anyhow::Result<JoinSet<()>> {
     let bound = TcpListener::bind((&*address.host, address.port)).await;
     let listener = bound.with_context(|| format!("cannot show metrics on {address}"))?;
     let local = listener.local_addr().context("cannot show metrics")?;
@@ -185,7 +193,7 @@ async fn watch(address: &Address, room: &Room, log: &Control, not_after: NotAfte
         tracing::warn!("whoever reaches {local} sees the metrics");
     }
     let delay = Delay::default();
-    let metrics = Metrics::new(room.clone(), log.clone(), &delay, not_after);
+    let metrics = Metrics::new(room.clone(), greetings, log.clone(), &delay, not_after);
     let mut watched = JoinSet::new();
     watched.spawn(metrics::http::serve(listener, address.host.clone(), metrics));
     watched.spawn(metrics::follow_lines(room.clone(), delay));

@@ -1,7 +1,7 @@
 //! The server in numbers: they are those of what has happened, and only who may ask is answered.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::str::FromStr;
 use std::time::Instant;
 
@@ -109,6 +109,48 @@ fn delay_is_sampled_while_somebody_talks() {
     };
     let sum: f64 = value(&seen, "unisono_delivery_delay_seconds_sum");
     assert!(sum > 0.0 && sum < DEADLINE.as_secs_f64(), "{seen}");
+}
+
+/// Who does not come through to the room, and so into its numbers, is counted where it was stopped.
+#[test]
+fn what_becomes_of_greetings_is_counted_by_kind() {
+    let server = Server::start(&["--metrics", ANY_PORT, "--proxy-from", "127.0.0.0/8"]);
+    let addr = place(&server);
+    let ended = |said: &str| {
+        let mut stream = TcpStream::connect(server.addr()).expect("it listens");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
+        stream.write_all(said.as_bytes()).expect("it takes this");
+        stream.shutdown(Shutdown::Write).expect("it is open");
+        stream.read_to_end(&mut Vec::new()).expect("it ends in order");
+    };
+    ended("no header\n");
+    ended("PROXY TCP4 192.0.2.7 192.0.2.1 5000 8000\r\nhello\n");
+    let seen = metrics(addr);
+    for (outcome, expected) in [("through", 1), ("refused", 0), ("failed", 1), ("late", 0)] {
+        let name = format!("unisono_greetings_total{{kind=\"proxy\",outcome=\"{outcome}\"}}");
+        assert_eq!(value::<u64>(&seen, &name), expected, "{outcome}");
+    }
+    assert_eq!(value::<u64>(&seen, "unisono_accepted_connections_total"), 1);
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn handshakes_that_fail_are_counted_apart_from_those_that_do_not() {
+    let authority = crate::certificates::Authority::new();
+    let own = authority.options();
+    let options: Vec<&str> = own.iter().map(|option| &**option).chain(["--metrics", ANY_PORT]).collect();
+    let server = Server::start_in(1, &options);
+    let addr = place(&server);
+    let mut stream = TcpStream::connect(server.addr()).expect("it listens");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
+    stream.write_all(b"hello\n").expect("it takes this");
+    stream.read_to_end(&mut Vec::new()).expect("it ends in order");
+    drop(crate::tls::join(&server, &authority));
+    let seen = metrics(addr);
+    for (kind, outcome, expected) in [("tls", "failed", 1), ("tls", "through", 1), ("proxy", "through", 2)] {
+        let name = format!("unisono_greetings_total{{kind=\"{kind}\",outcome=\"{outcome}\"}}");
+        assert_eq!(value::<u64>(&seen, &name), expected, "{kind} {outcome}");
+    }
 }
 
 #[test]

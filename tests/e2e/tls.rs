@@ -15,7 +15,7 @@ fn start(authority: &Authority, options: &[&str]) -> Server {
     Server::start_in(1, &options)
 }
 
-fn join(server: &Server, authority: &Authority) -> Client {
+pub(crate) fn join(server: &Server, authority: &Authority) -> Client {
     let mut client = Client::dial_tls(HERE, server.addr(), authority.config(None), b"");
     client.expect_welcome();
     client
