@@ -69,6 +69,12 @@ impl Announcements {
         Self { names_max, names_left, counts: Counts::default(), count: 0, announcer: None }
     }
 
+    /// Takes so many names a period from now on, in a period that begins anew: what was counted in it is still to be told.
+    pub(crate) fn change(&mut self, names_max: Option<usize>) {
+        self.names_max = names_max;
+        self.refill();
+    }
+
     /// Takes a name out of the budget, if there is one.
     fn spend(&mut self) -> bool {
         match self.names_left.checked_sub(1) {
@@ -99,7 +105,7 @@ impl Announcements {
     pub(crate) fn on_departure(&mut self, presence: Presence, wakes: &mut Wakes) -> bool {
         let is_named = match presence {
             Presence::Known => return true,
-            Presence::Silent => self.spend(),
+            Presence::Silent => self.names_max.is_none() || self.spend(),
             Presence::Counted { .. } => false,
             Presence::Coming | Presence::Gone => unreachable!("only members depart"),
         };
@@ -155,5 +161,35 @@ impl Announcements {
         if let Some(announcer) = self.announcer.take() {
             wakes.push(announcer);
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Who came under one budget goes under another, and the sums balance (law 4).
+    #[test]
+    fn budget_may_change_while_some_are_counted_and_some_are_silent() {
+        let mut wakes = Wakes::default();
+        let mut announcements = Announcements::new(Some(1));
+        let silent = announcements.on_arrival(&mut wakes);
+        let counted = announcements.on_arrival(&mut wakes);
+        assert_eq!((silent, counted), (Presence::Silent, Presence::Counted { count: 0 }));
+
+        announcements.change(None);
+        assert!(announcements.is_spent(), "one is to be told of in a count");
+        assert_eq!(announcements.on_arrival(&mut wakes), Presence::Known);
+        assert!(announcements.on_departure(silent, &mut wakes), "all are told by name");
+        assert!(!announcements.on_departure(counted, &mut wakes), "its name was never told");
+        assert_eq!(announcements.take_counts(), Some(Counts { joined: 1, left: 1 }));
+        assert!(!announcements.is_spent());
+
+        announcements.change(Some(2));
+        let come: Vec<_> = (0..3).map(|_| announcements.on_arrival(&mut wakes)).collect();
+        assert_eq!(come, [Presence::Silent, Presence::Silent, Presence::Counted { count: 1 }]);
+        announcements.change(Some(0));
+        assert!(!announcements.on_departure(come[0], &mut wakes), "none are told by name");
+        assert_eq!(announcements.take_counts(), Some(Counts { joined: 1, left: 1 }));
     }
 }

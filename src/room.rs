@@ -350,7 +350,8 @@ impl Room {
 
     /// Takes over from `limits` what may change while the room is open: [`Limits::flood`], [`Limits::connect_rate`] and
     /// [`Limits::trusted`]. Who comes from now on is measured by them. Who is in keeps its standing, and is measured by a new
-    /// `flood` once it has been quiet for a while.
+    /// `flood` once it has been quiet for a while. So it is with [`Limits::announcements`] in a room that was made with some, of
+    /// which a period begins; in others nobody may be there to end it.
     ///
     /// # Errors
     ///
@@ -360,9 +361,12 @@ impl Room {
             flood: limits.flood,
             connect_rate: limits.connect_rate,
             trusted: limits.trusted.clone(),
+            announcements: self.shared.limits.announcements.and(limits.announcements),
             ..self.shared.limits.clone()
         };
         changed.check()?;
+        let announcements = changed.announcements.filter(|_| !self.shared.wire.plain);
+        let _broken = self.shared.change_unless_broken(|state, _| state.announcements.change(announcements));
         *self.shared.limits_now.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(changed);
         Ok(())
     }
@@ -1480,6 +1484,7 @@ mod tests {
             flood: Some(flood),
             connect_rate: Some(rate),
             trusted: trusted.clone(),
+            announcements: Some(3),
             connections_max: 7,
             ..Limits::default()
         };
@@ -1491,6 +1496,7 @@ mod tests {
             let now = room.limits_now();
             assert_eq!((now.flood, now.connect_rate, &now.trusted), (Some(flood), Some(rate), &trusted));
             assert_eq!((room.flood_now(), now.connections_max), (Some(flood), connections_max));
+            assert_eq!(now.announcements, None, "nobody ends periods here");
         }
         assert_eq!(room.limits().flood, Limits::default().flood, "as it was made");
     }

@@ -6,6 +6,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 /// Every option that a file can set, in the order of the help, with its value.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(test, derive(Default))]
 pub(crate) struct Settings(Vec<Setting>);
 
 #[derive(Clone, Debug, PartialEq)]

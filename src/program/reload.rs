@@ -77,6 +77,12 @@ impl Reloads {
         Ok(Reloaded { changed, waiting })
     }
 
+    /// The options that can change.
+    #[cfg(all(test, feature = "metrics", feature = "tls"))]
+    pub(super) fn options(&self) -> impl Iterator<Item = &'static str> {
+        self.parts.iter().flat_map(|part| part.options).copied()
+    }
+
     fn is_covered(&self, name: &str) -> bool {
         self.parts.iter().any(|part| part.options.contains(&name))
     }

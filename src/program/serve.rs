@@ -90,7 +90,12 @@ fn on_all_cores() -> anyhow::Result<runtime::Runtime> {
 async fn serve(serve: Serve, settings: Settings, log: Control) -> anyhow::Result<ExitCode> {
     // Before anything else can be noticed from outside, so that no signal finds the default, a sudden end.
     let mut signals = Signals::new().context("cannot listen for signals")?;
-    let limits = Limits { connections_max: connections_max(&serve), ..serve.limits.clone() };
+    let limits = Limits {
+        connections_max: connections_max(&serve),
+        // So that a reload may say how many; until then they are as good as all.
+        announcements: serve.limits.announcements.or(Some(usize::MAX)),
+        ..serve.limits.clone()
+    };
     let door = Door::new(door::policy(&serve.door)?);
     let room = Room::with_door(limits, serve.wire, door).context("these limits cannot work")?;
     #[cfg(feature = "tls")]
@@ -213,7 +218,7 @@ fn reloads(room: &Room, log: Control, settings: Settings) -> Reloads {
         Ok(Box::new(move || room.door().replace(policy)))
     });
     let room = room.clone();
-    reloads.add(&["flood", "connect-rate", "trusted"], move |serve| {
+    reloads.add(&["announcements", "flood", "connect-rate", "trusted"], move |serve| {
         let (room, limits) = (room.clone(), serve.limits.clone());
         limits.check()?;
         Ok(Box::new(move || room.change_limits(&limits).expect("they were checked")))
@@ -228,8 +233,11 @@ fn certificates(serve: &Serve) -> anyhow::Result<Option<Certificates>> {
 }
 
 #[cfg(feature = "tls")]
+const CERTIFICATE_OPTIONS: &[&str] = &["tls-cert", "tls-key", "tls-client-ca"];
+
+#[cfg(feature = "tls")]
 fn reload_certificates(reloads: &mut Reloads, certificates: Certificates) {
-    reloads.add(&["tls-cert", "tls-key", "tls-client-ca"], move |serve| {
+    reloads.add(CERTIFICATE_OPTIONS, move |serve| {
         let (certificates, new) = (certificates.clone(), self::certificates(serve)?);
         // Not to listen within TLS any more waits for a restart.
         Ok(Box::new(move || new.into_iter().for_each(|new| certificates.replace(&new))))
@@ -261,4 +269,27 @@ fn connections_max(serve: &Serve) -> usize {
         tracing::warn!("this limit of open files carries {carried} connections only");
     }
     connections_max
+}
+
+#[cfg(all(test, feature = "metrics", feature = "tls"))]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use unisono::Wire;
+
+    use super::*;
+
+    /// Whoever runs a server knows beforehand what waits for a restart: all that is not in that table.
+    #[test]
+    fn options_that_can_change_are_those_of_the_document() {
+        let room = Room::new(Limits::default(), Wire::default()).expect("limits that work");
+        let reloads = reloads(&room, journal::control_of_none(), Settings::default());
+        let can_change: BTreeSet<_> = reloads.options().chain(CERTIFICATE_OPTIONS.iter().copied()).collect();
+        let document = include_str!("../../docs/OPERATIONS.md");
+        let (_, table) = document.split_once("| can change | for whom |\n|---|---|\n").expect("it has the table");
+        let rows = table.lines().take_while(|line| line.starts_with('|'));
+        let cells = rows.map(|row| row.split('|').nth(1).expect("a row has cells"));
+        let documented: BTreeSet<_> = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+        assert_eq!(documented, can_change);
+    }
 }

@@ -130,6 +130,38 @@ fn sighup_takes_what_can_change_names_what_waits_and_drops_nobody() {
     anna.expect_echo("still here");
 }
 
+/// Who came under one budget goes under another, and is told of in the same way (law 4).
+#[test]
+fn sighup_changes_how_many_are_told_of_by_name() {
+    let strangers = "trusted = \"none\"\nconnect-rate = \"off\"\n";
+    let file = file("announcements", &format!("{strangers}announcements = \"off\"\n"));
+    let server = Server::start(&["--config", file.to_str().expect("it is text")]);
+    let mut anna = server.join();
+    let berta = server.join();
+    anna.expect_arrival(berta.who());
+
+    fs::write(&file, format!("{strangers}announcements = 0\n")).expect("it can be written");
+    server.signal("HUP");
+    server.wait_for_log("reloaded changed=\"announcements\"");
+    let carla = server.join();
+    anna.expect_line("1 人上线，0 人下线");
+
+    fs::write(&file, format!("{strangers}max-per-ip = 9\nlog-level = \"debug\"\n")).expect("it can be written");
+    server.signal("HUP");
+    server.wait_for_log("reloaded changed=\"announcements, log-level\"");
+    let dora = server.join();
+    anna.expect_arrival(dora.who());
+    drop(carla);
+    anna.expect_line("0 人上线，1 人下线");
+    for member in [berta, dora] {
+        let who = member.who().to_owned();
+        drop(member);
+        anna.expect_departure(&who);
+    }
+    anna.say("still here");
+    anna.expect_echo("still here");
+}
+
 #[test]
 fn sighup_with_a_mistake_keeps_everything_and_says_why_in_one_line() {
     let (mut server, file, mut anna) = strict("mistake");
