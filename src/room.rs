@@ -1243,7 +1243,7 @@ impl Member {
     }
 
     /// Waits for nothing but the end, of the room or of this member's being here: for one that does not ask to enter yet.
-    pub(crate) fn poll_outside(&mut self, cx: &mut Context<'_>) -> Poll<Closed> {
+    pub fn poll_outside(&mut self, cx: &mut Context<'_>) -> Poll<Closed> {
         let key = self.key;
         self.room.shared.change(|state, _| {
             if !state.is_open || state.seats[key].is_removed {

@@ -303,6 +303,18 @@ pub fn wait_by<T>(task: &Arc<Task>, mut poll: impl FnMut(&mut Context<'_>) -> Po
     }))
 }
 
+/// Waits for `poll` to be ready; returns whether it had to, and by whose waker.
+pub fn wait_watched<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> (T, bool, Arc<Task>) {
+    let task = Arc::default();
+    let mut waited = false;
+    let ready = wait_by(&task, |cx| {
+        let polled = poll(cx);
+        waited |= polled.is_pending();
+        polled
+    });
+    (ready, waited, task)
+}
+
 /// What a waker wakes: a thread that [waits](wait_by), or nobody.
 ///
 /// Its count of references is std's: loom's would be one more thing that threads share, with schedules of its own, and it is

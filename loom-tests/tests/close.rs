@@ -3,23 +3,10 @@
 #![cfg(loom)]
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use loom::thread;
-use loom_tests::{Peer, Task, assert_nothing_left, fill, model, room, wait_by};
+use loom_tests::{Peer, Task, assert_nothing_left, fill, model, room, wait_watched};
 use unisono::room::{Closed, Next};
-
-/// Waits until it is ready; returns whether it had to, and by whose waker.
-fn wait_watched<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> (T, bool, Arc<Task>) {
-    let task = Arc::default();
-    let mut waited = false;
-    let ready = wait_by(&task, |cx| {
-        let polled = poll(cx);
-        waited |= polled.is_pending();
-        polled
-    });
-    (ready, waited, task)
-}
 
 /// Closing against parking: a reader at the head, one that is blocked, and a sender on a full backlog.
 #[test]
