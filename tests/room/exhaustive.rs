@@ -57,6 +57,8 @@ struct Search {
     root: Vec<Op>,
     /// The steps that each member may take, by its seat.
     steps: fn(usize) -> Vec<Op>,
+    /// What whoever keeps the room may do besides.
+    keeper: &'static [Op],
     depth: usize,
     /// What has to be met.
     sometimes: Vec<Case>,
@@ -162,8 +164,9 @@ impl Search {
 
     fn enabled(&self, world: &World) -> Vec<Op> {
         let members = (0..self.seats).flat_map(self.steps);
+        let keeper = self.keeper.iter().copied();
         let others = [Op::Enter, Op::EnterTrusted, Op::AwaitSpent, Op::TurnPeriod, Op::Close];
-        members.chain(others).filter(|step| world.is_enabled(*step)).collect()
+        members.chain(others).chain(keeper).filter(|step| world.is_enabled(*step)).collect()
     }
 }
 
@@ -292,6 +295,7 @@ fn exhaustive_two_from_nothing() {
         announcements: None,
         root: vec![],
         steps: long_and_short_lines,
+        keeper: &[],
         depth: 7,
         sometimes: [READING, TURNS].concat(),
     };
@@ -308,6 +312,7 @@ fn exhaustive_two_from_a_full_backlog() {
         announcements: None,
         root: full(),
         steps: long_lines,
+        keeper: &[],
         depth: 8,
         sometimes: [READING, LAST, &[Case::LetGoAgain]].concat(),
     };
@@ -324,6 +329,7 @@ fn exhaustive_three_from_a_full_backlog() {
         announcements: None,
         root: full(),
         steps: long_and_short_lines,
+        keeper: &[],
         depth: 5,
         sometimes: [READING, TURNS].concat(),
     };
@@ -342,6 +348,7 @@ fn exhaustive_three_amid_a_sweep() {
         // All are parked, and woken for one line.
         root: (0..3).map(|_| Op::Enter).chain((0..3).map(|who| read(who, Take::AllAndOn))).chain([short(2)]).collect(),
         steps: short_lines,
+        keeper: &[],
         depth: 6,
         sometimes: vec![
             Case::ToldAmidSweep,
@@ -367,6 +374,7 @@ fn exhaustive_two_amid_a_sweep_from_a_full_backlog() {
         announcements: None,
         root: full(),
         steps: long_lines,
+        keeper: &[],
         depth: 6,
         sometimes: vec![Case::ToldAmidSweep, Case::OwingReaderIsToldMore, Case::LetGo, Case::BlockedReaderPressed],
     };
@@ -383,6 +391,7 @@ fn exhaustive_three_without_patience() {
         announcements: None,
         root: full(),
         steps: long_lines,
+        keeper: &[],
         depth: 6,
         sometimes: [READING, &[Case::InTheWay]].concat(),
     };
@@ -400,6 +409,7 @@ fn exhaustive_two_and_the_last_of_a_sweep() {
         // The first is parked, woken for one line, and comes again for the next.
         root: vec![Op::Enter, Op::Enter, read(0, Take::AllAndOn), short(1), short(1), read(0, Take::AllAndOn)],
         steps: long_lines,
+        keeper: &[],
         depth: 5,
         sometimes: [LAST, &[Case::LastInTheWay]].concat(),
     };
@@ -416,6 +426,7 @@ fn exhaustive_three_with_names() {
         announcements: None,
         root: vec![Op::Enter, Op::Enter, Op::StopReading { who: 0 }, Op::StopReading { who: 1 }],
         steps: names,
+        keeper: &[],
         depth: 5,
         sometimes: vec![Case::NameTaken, Case::OwnNameRespelled, Case::NameFreed],
     };
@@ -444,6 +455,7 @@ fn exhaustive_two_who_come_and_go() {
         announcements: Some(1),
         root: vec![],
         steps: comings_and_goings,
+        keeper: &[],
         depth: 6,
         sometimes: vec![
             Case::ArrivalCounted,
@@ -479,6 +491,7 @@ fn exhaustive_two_who_are_counted_from_a_full_backlog() {
         // The first stands before the second's introduction, and before a count that has itself.
         root: vec![Op::Enter, Op::Enter, long(1), Op::TurnPeriod, long(1)],
         steps: long_lines,
+        keeper: &[],
         depth: 6,
         sometimes: vec![
             Case::BacklogFull,
@@ -491,6 +504,59 @@ fn exhaustive_two_who_are_counted_from_a_full_backlog() {
             Case::GoneAfterItsCountIsTold,
             Case::HeardDepartureBeyondBudget,
             Case::TrustedBeyondBudget,
+        ],
+    };
+    search.run();
+}
+
+/// To be in the way of what is announced, or to wait with it.
+fn with_announcements(who: usize) -> Vec<Op> {
+    vec![
+        long(who),
+        Op::Retry { who },
+        Op::GiveUp { who },
+        Op::Hold { who },
+        Op::DropTurn { who },
+        read(who, Take::AllAndOn),
+        Op::LetGo { who },
+        Op::StopReading { who },
+        Op::Leave { who },
+    ]
+}
+
+#[test]
+fn exhaustive_two_and_announcements() {
+    let search = Search {
+        name: "two and announcements, from a full backlog",
+        seats: 2,
+        patience: PATIENCE,
+        prompt_bytes: 0,
+        announcements: None,
+        root: full(),
+        steps: with_announcements,
+        keeper: &[
+            Op::Announce { letters: 1 },
+            Op::Announce { letters: 2 },
+            Op::RetryAnnounce,
+            Op::GiveUpAnnounce,
+            Op::AwaitEmpty,
+        ],
+        depth: 6,
+        sometimes: vec![
+            Case::AnnouncedAtOnce,
+            Case::AnnouncedAmidSweep,
+            Case::AnnouncedToNobody,
+            Case::AnnouncedInClosedRoom,
+            Case::AnnouncementTooLong,
+            Case::HeraldParked,
+            Case::HeraldBehindSender,
+            Case::SenderBehindHerald,
+            Case::ParkedHeraldServed,
+            Case::ParkedHeraldGaveUpBeforeSender,
+            Case::LetGoAcrossAnnouncement,
+            Case::ClosedWithHerald,
+            Case::EmptiedByMember,
+            Case::EmptiedByHerald,
         ],
     };
     search.run();

@@ -36,6 +36,11 @@ fn op() -> impl Strategy<Value = Op> {
         100 => who.clone().prop_map(|who| Op::Leave { who }),
         50 => who.clone().prop_map(|who| Op::StopReading { who }),
         50 => who.prop_map(|who| Op::Remove { who }),
+        // One letter more than a line may have.
+        200 => (0..62usize).prop_map(|letters| Op::Announce { letters }),
+        100 => Just(Op::RetryAnnounce),
+        20 => Just(Op::GiveUpAnnounce),
+        50 => Just(Op::AwaitEmpty),
         3 => Just(Op::Close),
     ]
 }

@@ -6,6 +6,7 @@
 //! without a cause is wrong, as one is that is not woken. Nothing here searches for the fast way; it searches the list.
 
 use std::collections::BTreeSet;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -14,7 +15,7 @@ use proptest::prelude::*;
 use unisono::limits::WRITE_PIECES_MAX;
 use unisono::log::Batch;
 use unisono::name::Name;
-use unisono::room::{Closed, LetGo, Member, Next, Taken, Tally, Turn, Whom};
+use unisono::room::{Closed, LetGo, Member, Next, NotAnnounced, Taken, Tally, Turn, Whom};
 use unisono::{Lang, Limits, Room, Wire};
 
 /// A step. Members are named by their seat in the [`World`], the lowest that was free when they came.
@@ -84,6 +85,16 @@ pub(crate) enum Op {
     Remove {
         who: usize,
     },
+    /// Whoever keeps the room says so many letters to all. One such announcement waits for its turn at a time.
+    Announce {
+        letters: usize,
+    },
+    /// The announcement asks again for the turn that it waits for.
+    RetryAnnounce,
+    /// It is given up.
+    GiveUpAnnounce,
+    /// Waits for the room to be empty.
+    AwaitEmpty,
     Close,
 }
 
@@ -176,6 +187,20 @@ pub(crate) enum Case {
     AnnouncerWoken,
     ClosedWithCount,
     ClosedWithAnnouncer,
+    AnnouncedAtOnce,
+    AnnouncedAmidSweep,
+    AnnouncedToNobody,
+    AnnouncedInClosedRoom,
+    AnnouncementTooLong,
+    HeraldParked,
+    HeraldBehindSender,
+    SenderBehindHerald,
+    ParkedHeraldServed,
+    ParkedHeraldGaveUpBeforeSender,
+    LetGoAcrossAnnouncement,
+    ClosedWithHerald,
+    EmptiedByMember,
+    EmptiedByHerald,
 }
 
 /// Counts how often it was woken since it was last asked.
@@ -272,6 +297,25 @@ impl Peer {
     }
 }
 
+/// One who waits and is no member.
+#[derive(Default)]
+struct Sleeper {
+    waker: Arc<Count>,
+    sleeps: bool,
+}
+
+/// An announcement that waits for its turn, and what the oracle knows of it.
+struct Herald {
+    announcing: Pin<Box<dyn Future<Output = Result<(), NotAnnounced>>>>,
+    letters: usize,
+    /// Was not woken since it asked.
+    sleeps: bool,
+    waker: Arc<Count>,
+}
+
+/// In the queue, where members are their seats.
+const HERALD: usize = usize::MAX;
+
 pub(crate) struct World {
     room: Room,
     limits: Limits,
@@ -298,8 +342,10 @@ pub(crate) struct World {
     /// Who came and who went since the last count was told, and is to be counted in the next.
     joined: usize,
     left: usize,
-    announcer_waker: Arc<Count>,
-    announcer_sleeps: bool,
+    announcer: Sleeper,
+    herald: Option<Herald>,
+    /// Who waits for the room to be empty.
+    keeper: Sleeper,
     met: BTreeSet<Case>,
 }
 
@@ -319,8 +365,9 @@ impl World {
             names_left: limits.announcements.unwrap_or_default(),
             joined: 0,
             left: 0,
-            announcer_waker: Arc::default(),
-            announcer_sleeps: false,
+            announcer: Sleeper::default(),
+            herald: None,
+            keeper: Sleeper::default(),
             limits,
             said: Vec::new(),
             segments: vec![0],
@@ -364,7 +411,9 @@ impl World {
                 let called = |name| self.peers.iter().flatten().filter(|peer| peer.who == name).count();
                 self.peers[who].as_ref().is_some_and(|peer| called(&*peer.who) == 1)
             }
-            Op::Close => true,
+            Op::Announce { .. } => self.herald.is_none(),
+            Op::RetryAnnounce | Op::GiveUpAnnounce => self.herald.is_some(),
+            Op::AwaitEmpty | Op::Close => true,
         }
     }
 
@@ -418,6 +467,10 @@ impl World {
             Op::AwaitSpent => self.await_spent()?,
             Op::TurnPeriod => self.turn_period()?,
             Op::Remove { who } => self.remove(who)?,
+            Op::Announce { letters } => self.announce(letters)?,
+            Op::RetryAnnounce => self.take_heralds_turn()?,
+            Op::GiveUpAnnounce => self.give_up_herald()?,
+            Op::AwaitEmpty => self.await_empty()?,
             Op::Close => self.close()?,
         }
         self.check_bound()
@@ -445,6 +498,7 @@ impl World {
             self.await_spent()?;
             self.check_balance()?;
         }
+        prop_assert!(self.herald.is_none(), "law 8: the announcement still waits for its turn");
         for peer in self.peers.iter().flatten() {
             prop_assert!(peer.wants.is_none(), "law 8: {} still waits for its turn", peer.who);
             if let Some(reader) = &peer.reader {
@@ -474,7 +528,9 @@ impl World {
         let (mut joined, mut left) = (0, 0);
         let mut known = BTreeSet::new();
         for line in std::str::from_utf8(&self.said).expect("lines in English").lines() {
-            if let Some((who, _)) = line.split_once(": ") {
+            if line.starts_with("-! ") {
+                // It tells of nobody.
+            } else if let Some((who, _)) = line.split_once(": ") {
                 prop_assert!(known.contains(who), "law 4: {line}");
             } else if let Some((many_joined, many_left)) = line.split_once(" joined, ") {
                 let many_left = many_left.strip_suffix(" left").expect("a count has both");
@@ -500,6 +556,9 @@ impl World {
 
     /// Law 9: everyone is dropped as it is, and nothing of anyone is left.
     pub(crate) fn end(mut self) -> Checked {
+        if self.herald.is_some() {
+            self.give_up_herald()?;
+        }
         for who in 0..self.peers.len() {
             if self.peers[who].is_some() {
                 self.leave(who)?;
@@ -556,7 +615,13 @@ impl World {
         // What is too much to be told amid a sweep is too much, however much it is.
         let since_sweep = (self.said.len() - self.swept_until).min(self.limits.prompt_bytes + 1);
         let mut key = vec![usize::from(self.closed), published, head, since_sweep];
-        key.extend([self.names_left, self.joined, self.left, usize::from(self.announcer_sleeps)]);
+        key.extend([self.names_left, self.joined, self.left, usize::from(self.announcer.sleeps)]);
+        key.push(usize::from(self.keeper.sleeps));
+        if let Some(Herald { letters, sleeps, .. }) = &self.herald {
+            let place = self.queue.iter().position(|queued| *queued == HERALD);
+            key.extend([1 + letters, place.expect("it waits"), usize::from(*sleeps)]);
+            key.push(parted);
+        }
         key.extend(self.segments.iter().map(|start| start - tail));
         key.push(parted);
         key.extend(self.said[tail..].iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at));
@@ -649,6 +714,10 @@ impl World {
         self.said.extend_from_slice(lines);
     }
 
+    fn seats(&self) -> usize {
+        self.peers.iter().flatten().count() + usize::from(self.herald.is_some())
+    }
+
     fn unqueue(&mut self, who: usize) {
         self.queue.retain(|queued| *queued != who);
         self.peer(who).sleeps = false;
@@ -705,6 +774,7 @@ impl World {
                     self.meet(Case::NewcomerBehindParkedSender, is_newcomer && self.queue.len() > 1);
                     self.meet(Case::SenderParked, true);
                     self.meet(Case::TwoSendersParked, self.queue.len() == 2);
+                    self.meet(Case::SenderBehindHerald, self.queue.contains(&HERALD));
                     self.meet(Case::ParkedByPromisesAlone, is_next && self.backlog_bytes() < self.limits.backlog_bytes);
                 }
                 self.observe()
@@ -880,7 +950,7 @@ impl World {
 
     /// The announcer sleeps until something is spent.
     fn await_spent(&mut self) -> Checked {
-        let waker = Waker::from(Arc::clone(&self.announcer_waker));
+        let waker = Waker::from(Arc::clone(&self.announcer.waker));
         let expected = match (self.closed, self.is_spent()) {
             (true, _) => Poll::Ready(Err(Closed)),
             (false, true) => Poll::Ready(Ok(())),
@@ -889,7 +959,92 @@ impl World {
         let outcome = self.room.poll_spent(&mut Context::from_waker(&waker));
         drop(waker);
         prop_assert_eq!(outcome, expected, "law 9: nothing ticks where nothing is spent");
-        self.announcer_sleeps = expected.is_pending();
+        self.announcer.sleeps = expected.is_pending();
+        self.observe()
+    }
+
+    fn announce(&mut self, letters: usize) -> Checked {
+        let room = self.room.clone();
+        self.herald = Some(Herald {
+            announcing: Box::pin(async move { room.announce("x".repeat(letters).as_bytes()).await }),
+            letters,
+            sleeps: false,
+            waker: Arc::default(),
+        });
+        self.take_heralds_turn()
+    }
+
+    /// The announcement asks for its turn, and is said by it. First come, first served, as members are.
+    fn take_heralds_turn(&mut self) -> Checked {
+        let was_queued = self.queue.contains(&HERALD);
+        let is_next = self.queue.first().is_none_or(|first| *first == HERALD);
+        let is_full = self.is_full();
+        let line_bytes_max = self.limits.line_bytes_max;
+        let mut herald = self.herald.take().expect("an enabled step has somebody to take it");
+        let waker = Waker::from(Arc::clone(&herald.waker));
+        let polled = herald.announcing.as_mut().poll(&mut Context::from_waker(&waker));
+        let is_too_long = herald.letters > line_bytes_max;
+        let Poll::Ready(outcome) = polled else {
+            prop_assert!(!is_too_long, "who says too much has nothing to wait for");
+            prop_assert!(!self.closed, "law 8: nobody waits in a closed room");
+            prop_assert!(!is_next || is_full, "law 8: the herald waits, though it is next and there is room");
+            herald.sleeps = true;
+            self.herald = Some(herald);
+            if !was_queued {
+                self.queue.push(HERALD);
+                self.meet(Case::HeraldParked, true);
+                self.meet(Case::HeraldBehindSender, self.queue.len() > 1);
+            }
+            return self.observe();
+        };
+        drop(waker);
+        let Herald { announcing, letters, waker, .. } = herald;
+        drop(announcing);
+        prop_assert_eq!(Arc::strong_count(&waker), 1, "law 9: a waker is left behind");
+        prop_assert_eq!(waker.take(), 0, "law 8: it is not woken for a turn that it has");
+        self.queue.retain(|queued| *queued != HERALD);
+        self.meet(Case::AnnouncementTooLong, is_too_long);
+        if is_too_long {
+            prop_assert_eq!(outcome, Err(NotAnnounced::TooLong { line_bytes_max }));
+            return self.observe();
+        }
+        self.meet(Case::AnnouncedInClosedRoom, self.closed && !was_queued);
+        if self.closed {
+            prop_assert_eq!(outcome, Err(NotAnnounced::Closed(Closed)), "nothing is said in a closed room");
+            return self.observe();
+        }
+        prop_assert_eq!(outcome, Ok(()), "only a closed room refuses the herald");
+        prop_assert!(!is_full, "law 7: the herald has its turn, though the backlog is full");
+        prop_assert!(is_next, "law 8: first come, first served, but not the herald");
+        self.meet(Case::AnnouncedAtOnce, !was_queued);
+        self.meet(Case::ParkedHeraldServed, was_queued);
+        self.meet(Case::AnnouncedAmidSweep, self.is_sweeping());
+        let is_to_nobody = self.readers().next().is_none();
+        self.meet(Case::AnnouncedToNobody, is_to_nobody);
+        self.append(format!("-! {}\n", "x".repeat(letters)).as_bytes());
+        // It has its turn and its seat for this one step only. What follows from either's end is what follows from the step.
+        self.meet(Case::EmptiedByHerald, self.keeper.sleeps && self.seats() == 0);
+        self.observe()
+    }
+
+    fn give_up_herald(&mut self) -> Checked {
+        self.meet(Case::ParkedHeraldGaveUpBeforeSender, self.queue[0] == HERALD && self.queue.len() > 1);
+        let Herald { announcing, waker, .. } = self.herald.take().expect("an enabled step has somebody to take it");
+        drop(announcing);
+        prop_assert_eq!(waker.take(), 0, "law 8: who gives up has no turn");
+        prop_assert_eq!(Arc::strong_count(&waker), 1, "law 9: a waker is left behind");
+        self.queue.retain(|queued| *queued != HERALD);
+        self.meet(Case::EmptiedByHerald, self.keeper.sleeps && self.seats() == 0);
+        self.observe()
+    }
+
+    /// Somebody sleeps until nobody is there, not even on the way in or out.
+    fn await_empty(&mut self) -> Checked {
+        let waker = Waker::from(Arc::clone(&self.keeper.waker));
+        let is_empty = self.room.poll_empty(&mut Context::from_waker(&waker)).is_ready();
+        drop(waker);
+        prop_assert_eq!(is_empty, self.seats() == 0, "law 9: whether the room is empty");
+        self.keeper.sleeps = !is_empty;
         self.observe()
     }
 
@@ -1040,8 +1195,10 @@ impl World {
         let rest = self.said[cursor..].split_inclusive(|byte| *byte == b'\n').next().filter(|_| is_amid_line);
         prop_assert_eq!(&torn[..], rest.unwrap_or_default(), "law 3: a line is finished before a run is missed");
         let run = &self.said[cursor + torn.len()..to];
-        let missed = run.split_inclusive(|byte| *byte == b'\n').count();
-        let is_across_count = std::str::from_utf8(run).expect("lines in English").contains(" joined, ");
+        let run = std::str::from_utf8(run).expect("lines in English");
+        let missed = run.split_inclusive('\n').count();
+        let is_across_count = run.contains(" joined, ");
+        let is_across_announcement = run.lines().any(|line| line.starts_with("-! "));
         prop_assert_eq!(missed_lines, missed as u64, "law 2: the count is exact");
         self.let_gos += 1;
         self.missed_lines += missed_lines;
@@ -1055,6 +1212,7 @@ impl World {
         self.meet(Case::LetGoAgain, again);
         self.meet(Case::LetGoToItsEnd, end.is_some());
         self.meet(Case::LetGoAcrossCount, is_across_count);
+        self.meet(Case::LetGoAcrossAnnouncement, is_across_announcement);
         self.observe()
     }
 
@@ -1098,6 +1256,7 @@ impl World {
         self.depart(who);
         let Peer { member, lines_waker, turn_waker, .. } = self.peers[who].take().expect("it leaves once");
         drop(member);
+        self.meet(Case::EmptiedByMember, self.keeper.sleeps && self.seats() == 0);
         prop_assert_eq!(turn_waker.take(), 0, "law 8: who leaves has no turn");
         prop_assert_eq!(Arc::strong_count(&lines_waker), 1, "law 9: a waker is left behind");
         prop_assert_eq!(Arc::strong_count(&turn_waker), 1, "law 9: a waker is left behind");
@@ -1146,7 +1305,8 @@ impl World {
         let is_any_last = self.readers().any(|reader| reader.is_last_at.is_some());
         self.meet(Case::ClosedWithLast, is_any_last);
         self.meet(Case::ClosedWithCount, self.joined + self.left > 0);
-        self.meet(Case::ClosedWithAnnouncer, self.announcer_sleeps);
+        self.meet(Case::ClosedWithAnnouncer, self.announcer.sleeps);
+        self.meet(Case::ClosedWithHerald, self.herald.is_some());
         self.room.close();
         self.closed = true;
         self.observe_after(true)
@@ -1187,6 +1347,10 @@ impl World {
                 }
             }
         }
+        if self.herald.as_ref().is_some_and(|herald| !herald.sleeps) {
+            moved = true;
+            self.take_heralds_turn()?;
+        }
         Ok(moved)
     }
 
@@ -1212,6 +1376,7 @@ impl World {
         self.check_readers(is_closing, pressed_before)?;
         self.check_senders(is_closing)?;
         self.check_announcer(is_closing)?;
+        self.check_empty()?;
         self.check_tally()
     }
 
@@ -1285,17 +1450,36 @@ impl World {
             prop_assert_eq!(wakes, usize::from(is_due), "law 8: how often {} is woken for its turn", &peer.who);
             peer.sleeps &= !is_due;
         }
+        if let Some(herald) = &mut self.herald {
+            let is_due = herald.sleeps && (is_closing || first == Some(HERALD));
+            prop_assert_eq!(herald.waker.take(), usize::from(is_due), "law 8: how often the herald is woken");
+            herald.sleeps &= !is_due;
+        }
         Ok(())
     }
 
     /// Law 8, the announcer: it is woken once when something is spent, and by the end.
     fn check_announcer(&mut self, is_closing: bool) -> Checked {
-        let is_due = self.announcer_sleeps && (is_closing || self.is_spent());
-        prop_assert_eq!(self.announcer_waker.take(), usize::from(is_due), "law 8: how often the announcer is woken");
-        self.announcer_sleeps &= !is_due;
+        let is_due = self.announcer.sleeps && (is_closing || self.is_spent());
+        prop_assert_eq!(self.announcer.waker.take(), usize::from(is_due), "law 8: how often the announcer is woken");
+        self.announcer.sleeps &= !is_due;
         self.meet(Case::AnnouncerWoken, is_due && !is_closing);
-        let is_kept = Arc::strong_count(&self.announcer_waker) > 1;
-        prop_assert_eq!(is_kept, self.announcer_sleeps, "law 9: whether the room keeps the announcer's waker");
+        let is_kept = Arc::strong_count(&self.announcer.waker) > 1;
+        prop_assert_eq!(is_kept, self.announcer.sleeps, "law 9: whether the room keeps the announcer's waker");
+        Ok(())
+    }
+
+    /// Law 8: who waits for an empty room is woken once, when the last seat goes, though it be a herald's.
+    fn check_empty(&mut self) -> Checked {
+        let is_due = self.keeper.sleeps && self.seats() == 0;
+        prop_assert_eq!(
+            self.keeper.waker.take(),
+            usize::from(is_due),
+            "law 8: how often who waits for nobody is woken"
+        );
+        self.keeper.sleeps &= !is_due;
+        let is_kept = Arc::strong_count(&self.keeper.waker) > 1;
+        prop_assert_eq!(is_kept, self.keeper.sleeps, "law 9: whether the room keeps the waker of who waits for nobody");
         Ok(())
     }
 
@@ -1322,7 +1506,7 @@ impl World {
         let tally = self.room.tally();
         let expected = Tally {
             members: self.peers.iter().flatten().filter(|peer| peer.is_member()).count(),
-            seats: self.peers.iter().flatten().count(),
+            seats: self.seats(),
             held_bytes: self.said.len() - self.segments[0],
             partial_bytes: 0,
             senders_parked: self.queue.len(),
