@@ -151,7 +151,8 @@ pub enum Whom<'a> {
 impl Whom<'_> {
     fn is(self, seat: &Seat) -> bool {
         match self {
-            Self::Who(who) => seat.who == who,
+            // What waits to be announced has a place, and is called nothing.
+            Self::Who(who) => seat.who == who && !who.is_empty(),
             Self::From(prefix) => seat.site.is_some_and(|site| site.is_within(prefix)),
         }
     }
@@ -1017,6 +1018,7 @@ impl Member {
                 let seat = &mut state.seats[self.key];
                 seat.presence = presence;
                 seat.reader = Some(Reader { cursor, end: None, is: Is::Awake, owes: false, is_last: false });
+                state.outside.remove(&self.key);
             }
             Ok(())
         })
@@ -1538,6 +1540,34 @@ mod tests {
         room.close();
         assert_eq!(announce(b"hi"), Poll::Ready(Err(NotAnnounced::Closed(Closed))));
         assert_eq!((room.tally().said_bytes, room.tally().seats), (said_bytes, 1));
+    }
+
+    #[test]
+    fn what_waits_to_be_announced_is_nobody() {
+        let room = room(session::Who::Address);
+        let mut holder = room.seat("10.0.0.1:1");
+        let mut turns = Vec::new();
+        while let Poll::Ready(turn) = holder.poll_turn(&mut Context::from_waker(Waker::noop())) {
+            turns.push(turn.expect("it is open"));
+        }
+        holder.give_up_turn();
+        let mut announcing = pin!(room.announce(b"hi"));
+        assert!(announcing.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert_eq!((room.tally().seats, room.remove(Whom::Who(""))), (2, 0));
+        drop(turns);
+        assert_eq!(announcing.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())));
+    }
+
+    #[test]
+    fn who_enters_waits_outside_no_more() {
+        let room = room(session::Who::Address);
+        let bell = std::sync::Arc::<Bell>::default();
+        let mut member = room.seat("10.0.0.1:1");
+        assert!(member.poll_outside(&mut Context::from_waker(&Waker::from(bell.clone()))).is_pending());
+        enter(&mut member);
+        assert_eq!(std::sync::Arc::strong_count(&bell), 1, "nothing is kept of it");
+        room.close();
+        assert_eq!(bell.rings(), 0);
     }
 
     #[test]
