@@ -38,6 +38,7 @@ pub(crate) mod proxy;
 pub(crate) mod session;
 pub(crate) mod terminal;
 
+mod door;
 mod drive;
 mod judge;
 mod scripted;

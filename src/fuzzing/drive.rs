@@ -3,8 +3,8 @@
 //! order until a stream breaks, a prefix of what it meant from who broke, and nothing left behind.
 //!
 //! Four bytes come first: the longest line as a size; patience as a digit (`0` none, `?` forever, else a span); the wire and
-//! limits of time as a digit (1 plain, 2 raw, 4 a stall limit, 8 a line deadline); when the server is ended (`0` when all is
-//! over, else a span). Then steps, as `scripted` has them; `@c` has the connection come later by a span. `?201|0hi\n|0.|1~5`
+//! limits of time as a digit (1 plain, 2 raw, 4 a stall limit, 8 a line deadline), in the columns of letters (`p` for `0`) with a
+//! password, `k`, asked for; when the server is ended (`0` when all is over, else a span). Then steps, as `scripted` has them; `@c` has the connection come later by a span. `?201|0hi\n|0.|1~5`
 //! is two clients, of which one says `hi`, and the other listens for 32 ms.
 
 use std::time::Duration;
@@ -12,10 +12,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::door::Keyhole;
 use super::guess::spoken;
 use super::judge::{self, Client, judge};
 use super::scripted::{Script, Scripted, Watch};
-use super::server::check_nothing_is_left;
+use super::server::{check_nothing_is_left, check_tries};
 use super::session::Meaning;
 use super::{Memory, address, digit, in_time, runtime, size, span, steps};
 use crate::limits::FOREVER;
@@ -59,10 +60,17 @@ pub fn fuzz(input: &[u8]) {
             step => play.script.push(step),
         }
     }
-    runtime().block_on(perform(plays, limits, wire, stop));
+    let keyhole = (flags & 64 != 0).then(Keyhole::default);
+    runtime().block_on(perform(plays, limits, wire, stop, keyhole));
 }
 
-async fn perform(plays: [Option<Play>; CLIENTS], limits: Limits, wire: Wire, stop: Option<Duration>) {
+async fn perform(
+    plays: [Option<Play>; CLIENTS],
+    limits: Limits,
+    wire: Wire,
+    stop: Option<Duration>,
+    keyhole: Option<Keyhole>,
+) {
     let room = Room::new(limits.clone(), wire).expect("limits that work");
     let (connect, connections) = mpsc::unbounded_channel();
     let (ending, ended) = oneshot::channel::<()>();
@@ -72,6 +80,9 @@ async fn perform(plays: [Option<Play>; CLIENTS], limits: Limits, wire: Wire, sto
     let (witness, sequence) = Scripted::new(Script::silent(2 * LONG));
     connect.send((witness, address(CLIENTS))).expect("it serves");
     sleep(Duration::from_millis(1)).await;
+    if let Some(keyhole) = &keyhole {
+        keyhole.guard(&room);
+    }
 
     let mut plays: Vec<(usize, Play)> =
         plays.into_iter().enumerate().filter_map(|(number, play)| Some((number, play?))).collect();
@@ -106,13 +117,15 @@ async fn perform(plays: [Option<Play>; CLIENTS], limits: Limits, wire: Wire, sto
             assert!(!record.has_panicked, "nothing that a peer does makes its task panic");
             let at_end = record.is_ended && !record.was_reset;
             let is_whole = has_no_limit && record.read_error.is_none() && record.write_error.is_none();
-            let meant = judge::meant(&record.read, at_end, wire, &limits);
-            let quits = matches!(meant.last(), Some(Meaning::Quit | Meaning::Foreign(_)));
+            let (dialog, meant) = judge::meant_at(keyhole.is_some(), &record.read, at_end, wire, &limits);
+            let is_turned_away = dialog.as_ref().is_some_and(|dialog| dialog.turns_away(&record.written));
+            let quits = is_turned_away || matches!(meant.last(), Some(Meaning::Quit | Meaning::Foreign(_)));
             assert!(!is_whole || at_end || quits, "who has not ended is not ended");
             let answers = spoken(&record.read, at_end, wire).answers;
-            Client { address: address(number).to_string(), meant, answers, seen: record.written, is_whole }
+            Client { address: address(number).to_string(), dialog, meant, answers, seen: record.written, is_whole }
         })
         .collect();
+    check_tries(keyhole.as_ref(), &clients);
     let sequence = sequence.record().written;
     if limits.patience.is_zero() && judge::has_missed(&sequence) {
         // Then even a witness that never waits may miss lines, and there is nothing to judge by.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::limits::Limits;
 use crate::session::Wire;
 
+use super::door::Dialog;
 use super::guess::spoken;
 use super::line::{Told, Truth};
 use super::session::Meaning;
@@ -13,6 +14,8 @@ use super::session::Meaning;
 /// One client, and what came of it.
 pub(super) struct Client {
     pub(super) address: String,
+    /// What came of it at the door, where a password is asked for.
+    pub(super) dialog: Option<Dialog>,
     /// What the input means that was read from it.
     pub(super) meant: Vec<Meaning>,
     /// What is answered to the commands of telnet among it.
@@ -23,19 +26,39 @@ pub(super) struct Client {
 }
 
 /// What an input means; nothing behind a `/quit` does. `at_end`: it ended cleanly, so that its last line counts.
-pub(super) fn meant(input: &[u8], at_end: bool, wire: Wire, limits: &Limits) -> Vec<Meaning> {
+fn meant(input: &[u8], at_end: bool, wire: Wire, limits: &Limits) -> Vec<Meaning> {
     let mut truth = Truth::new(limits.line_bytes_max, !wire.raw);
     let spoken = spoken(input, at_end, wire);
     truth.on_read(&spoken.text);
     let mut events = truth.events(at_end || spoken.foreign.is_some());
-    let mut meant: Vec<Meaning> = Vec::new();
     if let Some(protocol) = spoken.foreign {
         events.retain(|event| *event == Told::TooLong);
-        meant.extend(events.iter().map(|event| Meaning::of(event, wire, limits.line_bytes_max)));
+        let mut meant = meant_by(&events, wire, limits);
         meant.push(Meaning::foreign(protocol, wire));
         return meant;
     }
-    for event in &events {
+    meant_by(&events, wire, limits)
+}
+
+/// What came of it at a door, if it was asked there, and what the rest of its input means.
+pub(super) fn meant_at(
+    is_asked: bool,
+    input: &[u8],
+    at_end: bool,
+    wire: Wire,
+    limits: &Limits,
+) -> (Option<Dialog>, Vec<Meaning>) {
+    if !is_asked {
+        return (None, meant(input, at_end, wire, limits));
+    }
+    let (dialog, meant) = Dialog::of(input, at_end, wire, limits);
+    (Some(dialog), meant)
+}
+
+/// What these lines mean.
+pub(super) fn meant_by(events: &[Told], wire: Wire, limits: &Limits) -> Vec<Meaning> {
+    let mut meant: Vec<Meaning> = Vec::new();
+    for event in events {
         if meant.last() == Some(&Meaning::Quit) {
             break;
         }
@@ -81,12 +104,15 @@ pub(super) fn judge(witness: &str, sequence: &[u8], clients: &[Client], is_stopp
     for (part, client) in parts.iter().zip(clients) {
         let who = &client.address;
         assert!(is_stopped || part.joined.is_some() == part.left.is_some(), "law 4: {who} has left");
-        if client.is_whole {
+        let knocks_only =
+            client.dialog.as_ref().is_some_and(|dialog| !dialog.comes_in || dialog.turns_away(&client.seen));
+        assert!(!knocks_only || part.joined.is_none(), "law 4: {who} has not come in");
+        if client.is_whole && !knocks_only {
             assert!(part.joined.is_some(), "{who} has entered");
             let more = &client.meant[part.done..];
             assert!(!more.iter().any(|more| matches!(more, Meaning::Said(_))), "law 5: {who} has said all it meant");
         }
-        judge_stream(client, part, &sequence);
+        judge_stream(client, part, &sequence, is_stopped);
     }
 }
 
@@ -128,10 +154,17 @@ fn parts<'a>(sequence: &[&'a [u8]], clients: &'a [Client]) -> Vec<Part<'a>> {
 }
 
 /// A client's stream is its welcome, its part of the sequence, whole or counted, and its own notices between.
-fn judge_stream(client: &Client, part: &Part<'_>, sequence: &[&[u8]]) {
+fn judge_stream(client: &Client, part: &Part<'_>, sequence: &[&[u8]], is_stopped: bool) {
     let who = &client.address;
     let (seen, answers) = part_answers(&client.seen);
     assert!(client.answers.starts_with(&answers), "{who} is answered in order");
+    let mut seen = &seen[..];
+    if let Some(dialog) = &client.dialog {
+        let welcome = seen.split_inclusive(|byte| *byte == b'\n').take_while(|line| !line.starts_with(b"Welcome "));
+        let (told, rest) = seen.split_at(welcome.map(<[u8]>::len).sum());
+        dialog.judge(told, !rest.is_empty(), client.is_whole, is_stopped);
+        seen = rest;
+    }
     let cut = seen.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     let (whole, torn) = seen.split_at(cut);
     if client.is_whole {
