@@ -22,6 +22,7 @@ use crate::history::{Client, History, Keeping, Sample};
 
 mod door;
 mod greeting;
+mod guests;
 mod keeper;
 mod merge;
 mod numbers;
@@ -89,7 +90,7 @@ impl fmt::Display for Law {
 /// - `lines-are-whole`: a stream ends amid a line only if it broke, or its reader stalled, or the server ended.
 /// - `partial-lines-are-never-said`: a line that was never ended, neither by a line feed nor by the input's end, is not said.
 /// - `notices-are-known`: what begins with `-- ` is a whole notice of the protocol.
-/// - `welcome-first`: the first line is the welcome, of the right address, and there is one; or a refusal.
+/// - `welcome-first`: the first line is the welcome, of the right address or a guest, and there is one; or a refusal.
 /// - `one-arrival-first`: a member arrives once, before all that it says, right where its own view begins.
 /// - `one-departure-last`: a member departs once, after all that it says.
 /// - `strangers-are-told-to-nobody`: who never connected or was not let in is never told of.
@@ -117,6 +118,8 @@ impl fmt::Display for Law {
 ///   more counts than one a period.
 /// - `numbers-only-within-a-budget`: without such a budget nobody is counted.
 /// - `one-name-one-member`: nobody takes a name that another member has.
+/// - `one-guest-one-number`: where members are guests, no two of a life of the server are welcomed by the same number.
+/// - `guests-show-no-address`: there, no line shows an address, but for what is said.
 /// - `all-is-said-before-the-end`: after a clean end of input or `/quit`, all lines before it are said before the departure.
 /// - `end-is-the-departure`: a stream that ends cleanly ends at its own departure: everything before it, nothing after.
 /// - `no-end-without-cause`: the server ends no stream of a member that did not end its input, stall or dawdle.
@@ -179,6 +182,8 @@ pub const INVARIANTS: &[(&str, Law)] = &[
     ("budget-is-kept", Law::Brackets),
     ("numbers-only-within-a-budget", Law::Brackets),
     ("one-name-one-member", Law::Brackets),
+    ("one-guest-one-number", Law::Brackets),
+    ("guests-show-no-address", Law::TrueLines),
     ("all-is-said-before-the-end", Law::EchoIsReceipt),
     ("end-is-the-departure", Law::EchoIsReceipt),
     ("no-end-without-cause", Law::EchoIsReceipt),
@@ -236,6 +241,8 @@ pub struct Facts {
     pub jumps: Vec<(Duration, Duration)>,
     /// Links take no time, and whoever connects is accepted at once.
     pub is_prompt: bool,
+    /// The numbers of guests: of those, too, who never read their own, as others may have been told of them.
+    pub guests: BTreeMap<Client, u64>,
 }
 
 impl Default for Facts {
@@ -248,6 +255,7 @@ impl Default for Facts {
             buffers_bytes: 16 * 1024 * 1024,
             jumps: Vec::new(),
             is_prompt: false,
+            guests: BTreeMap::new(),
         }
     }
 }
@@ -373,7 +381,7 @@ pub fn judge_with(history: &History, facts: &Facts) -> Result<Order, Vec<Violati
     let mut wrong = Vec::new();
     let lives = Life::all(history);
     let is_short_of_memory = is_short_of_memory(history);
-    let views = View::all(history, &lives, is_short_of_memory, &mut wrong);
+    let views = View::all(history, facts, &lives, is_short_of_memory, &mut wrong);
     for view in &views {
         view.check_own(history.rules.wire.lang, may_count(history), &mut wrong);
     }
@@ -418,6 +426,7 @@ impl Told {
 impl Case<'_> {
     fn judge(&self, order: &mut Order, wrong: &mut Vec<Violation>) {
         let lang = self.history.rules.wire.lang;
+        guests::check(self, wrong);
         let before = wrong.len();
         let (may_count, here) = (may_count(self.history), self.here());
         let end = self.history.healed.as_ref().map_or(Duration::MAX, |healed| healed.end);

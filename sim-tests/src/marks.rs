@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::value::StrDeserializer;
 use unisono::limits::{FOREVER, INPUT_BYTES_FREE};
-use unisono::{Lang, Limits, Wire};
+use unisono::{Lang, Limits, Who, Wire};
 
 use crate::history::{Client, Event, History, Keeping, Record, Sample, ServerEvent};
 use crate::judge::{self, Order};
@@ -90,6 +90,9 @@ marks! {
     CountedOut "counted-out": "departures of strangers were told as a number",
     CountedThenHeard "counted-then-heard": "somebody was heard of whose arrival had been counted, and was told of by name before",
     HeardUncounted "heard-uncounted": "somebody was heard of before the count that would have had it was told",
+    GuestWelcomed "guest-welcomed": "somebody was welcomed as a guest",
+    GuestUnread "guest-unread": "others were told of a guest that never read its own number",
+    GuestAgain "guest-again": "somebody came back as another guest",
     NotEntered "not-entered": "a connection had a place and was not in, or no longer",
     RefusedFull "refused-full": "a newcomer was refused, as the server was full",
     RefusedAddress "refused-address": "a newcomer was refused, as its address had its share",
@@ -118,6 +121,7 @@ marks! {
     RenamedAmidLines "renamed-amid-lines": "a member took a name between two lines that follow one another",
     NameRefused "name-refused": "a name was refused",
     NameTaken "name-taken": "a name was refused, as another had it or one like it",
+    NameGiven "name-given": "a name was refused, as it is what the server calls who has none",
     LineDeadline "line-deadline": "a line took too long, and the connection was closed",
     MemorySpent "memory-spent": "a line was refused, as the memory for partial lines was spent",
     PartialHeld "partial-held": "a partial line took memory that all share",
@@ -200,7 +204,7 @@ const OF_NETWORK: [(&str, Mark); 13] = [
 pub const DEMAND: &str = "demand";
 
 /// Marks that are notices, each by how these begin in Chinese and in English.
-const OF_NOTICES: [(Mark, &str, &str); 16] = [
+const OF_NOTICES: [(Mark, &str, &str); 17] = [
     (Mark::Asked, "请先输入密码", "password, please"),
     (Mark::PasswordWrong, "密码不对，", "wrong password, "),
     (Mark::PasswordRefused, "密码不对：", "wrong password: "),
@@ -210,6 +214,7 @@ const OF_NOTICES: [(Mark, &str, &str); 16] = [
     (Mark::TooLong, "这行太长", "line too long"),
     (Mark::MemorySpent, "这行没有发出", "line not said"),
     (Mark::UnknownCommand, "没有这个命令", "no such command"),
+    (Mark::NameGiven, "名字不行：太像服务器给", "name refused: this name would look like one that"),
     (Mark::NameRefused, "名字不行", "name refused"),
     (Mark::NameTaken, "名字 ", "name "),
     (Mark::HelpAnswered, "/help ", "/help "),
@@ -939,7 +944,7 @@ impl<'a> Walk<'a> {
                 self.on_notice(at, client, notice);
                 return;
             }
-            _ if is_first => return self.on_welcome(at, client),
+            _ if is_first => return self.on_welcome(at, client, line),
             Heard::Said(who) => {
                 if let Some(&speaker) = self.whose.get(who) {
                     self.met.when(self.people[speaker].gone().is_some(), Mark::LineOfTheGone);
@@ -966,7 +971,11 @@ impl<'a> Walk<'a> {
         person.torn = (person.began < at).then_some(at);
     }
 
-    fn on_welcome(&mut self, at: Duration, client: Client) {
+    fn on_welcome(&mut self, at: Duration, client: Client, line: &[u8]) {
+        let is_guest = self.wire.who == Who::Guest;
+        if let Some(who) = line.rsplit(|byte| *byte == b' ').next().filter(|_| is_guest) {
+            self.whose.insert(who.to_vec(), client);
+        }
         let person = &mut self.people[client];
         person.is_welcomed = true;
         self.met.when(person.knocked.is_some(), Mark::HandsShaken);
@@ -978,6 +987,8 @@ impl<'a> Walk<'a> {
         let has_failed = self.met.0[Mark::AcceptFault as usize] > 0;
         self.met.when(had_error && has_failed, Mark::AcceptedAfterError);
         self.met.when(old.is_some(), Mark::CameBack);
+        self.met.when(is_guest, Mark::GuestWelcomed);
+        self.met.when(is_guest && old.is_some(), Mark::GuestAgain);
         let is_early = old.is_some_and(|old| self.people[old].departed.is_some_and(|departed| departed > at));
         self.met.when(is_early, Mark::CameBackEarly);
     }
@@ -1029,6 +1040,8 @@ impl<'a> Walk<'a> {
             self.met.when(went_asked && person.sent_end.or(person.reset).is_some(), Mark::AskedGone);
             let sums = self.lives.get(person.life).copied().unwrap_or_default();
             self.met.when(slow_missed_nothing(person), Mark::SlowMissedNothing);
+            let is_guest = self.wire.who == Who::Guest;
+            self.met.when(is_guest && !person.is_welcomed && person.places > 0, Mark::GuestUnread);
             let is_promised = |at: Duration| sums.stopping.is_none_or(|stopping| at < stopping);
             // Somebody heard something later, and it was not that.
             let is_unknown = self.has_order && person.places == 0 && sums.last > connected;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use unisono::limits::{FOREVER, Flood, Rate};
-use unisono::{Lang, Limits, Wire};
+use unisono::{Lang, Limits, Who, Wire};
 
 use crate::history::Password;
 use crate::network::Kind;
@@ -58,6 +58,9 @@ pub struct Rules {
     /// Clients speak within TLS. Only simnet has that.
     #[serde(default)]
     pub tls: bool,
+    /// Members are called by a number, not by their address.
+    #[serde(default)]
+    pub guests: bool,
 }
 
 /// What newcomers have to know where they are asked, and what is as long and wrong.
@@ -355,6 +358,7 @@ impl Plan {
             rules.linger_ms = rules.linger_ms.min(100);
             rules.grace_ms = rules.grace_ms.min(100);
             rules.password_ms = None;
+            rules.guests = false;
         }
         let mut links = Links::draw(&mut random.fork("links"), &rules);
         if rules.tls {
@@ -431,6 +435,7 @@ impl Rules {
             announcements: None,
             password_ms: None,
             tls: false,
+            guests: false,
         }
     }
 
@@ -465,6 +470,7 @@ impl Rules {
             announcements: if random.chance(1, 6) { Some(usize_of(*random.pick(&[0, 0, 1, 2, 4]))) } else { None },
             password_ms: if random.chance(1, 6) { Some(*random.pick(&[0, 0, 20, 300])) } else { None },
             tls: random.chance(1, 8),
+            guests: random.chance(1, 6),
         }
     }
 
@@ -511,7 +517,7 @@ impl Rules {
             lang: if self.english { Lang::En } else { Lang::Zh },
             plain: self.plain,
             raw: self.raw,
-            ..Wire::default()
+            who: if self.guests { Who::Guest } else { Who::Address },
         }
     }
 }
@@ -758,7 +764,9 @@ impl<'a> Draft<'a> {
                     format!("/name {}", cased("quartets", client)),
                 ];
                 let others = ["/who", "/help", "/name a b", "//slashed", "/nothing"].map(str::to_owned);
-                let mut command = random.pick(&[&names[..], &others[..]].concat()).clone();
+                // What is another's without its asking for it.
+                let given = self.rules.guests.then(|| format!("/name guest-{}", random.range(1..=4)));
+                let mut command = random.pick(&[&names[..], &others[..], given.as_slice()].concat()).clone();
                 if random.chance(1, 20) {
                     "/quit".clone_into(&mut command);
                 }

@@ -327,6 +327,7 @@ impl<'a, W: World> Play<'a, W> {
         let (mut counts, trace) = self.world.finish().await;
         let mut notes = std::mem::take(&mut *self.recorder.notes());
         notes.add_accepted(self.plan.clients());
+        let guests = if self.plan.rules.guests { notes.numbers() } else { BTreeMap::new() };
         let rules = rules(self.plan);
         let records = notes.records;
         let history = History {
@@ -337,7 +338,7 @@ impl<'a, W: World> Play<'a, W> {
             samples: self.samples,
             healed: Some(healed),
         };
-        let facts = facts::of(self.plan, &history, &notes.blocked, notes.jumps);
+        let facts = Facts { guests, ..facts::of(self.plan, &history, &notes.blocked, notes.jumps) };
         let is_long = |span: &&(Duration, Duration)| span.1.saturating_sub(span.0) / 3 >= history.rules.limits.patience;
         counts.insert(marks::DEMAND, facts.demand.iter().filter(is_long).count() as u64);
         let mut hasher = DefaultHasher::new();
@@ -501,8 +502,15 @@ impl<'a, W: World> Play<'a, W> {
 
     fn kick(&mut self, client: usize) {
         let Some(room) = &self.room else { return };
-        let Some(address) = self.recorder.address(client) else { return };
-        if room.remove(Whom::Who(&address.to_string())) > 0 {
+        let who = if self.plan.rules.guests {
+            // A number is another's in another life.
+            let started = self.server.iter().rfind(|(_, event)| *event == ServerEvent::Started);
+            let number = self.recorder.number(client, started.map_or(Duration::ZERO, |(at, _)| *at));
+            number.map(|number| format!("guest-{number}"))
+        } else {
+            self.recorder.address(client).map(|address| address.to_string())
+        };
+        if who.is_some_and(|who| room.remove(Whom::Who(&who)) > 0) {
             self.keep(Keeping::Removed { client });
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use sim_tests::history::{Client, Event, Healed, History, Keeping, Password, Record, Rules, Sample, ServerEvent};
 use sim_tests::judge::{Facts, INVARIANTS, Law, What, judge, judge_patience, judge_with};
 use unisono::limits::{FOREVER, Flood, Rate};
-use unisono::{Lang, Limits, Wire};
+use unisono::{Lang, Limits, Who, Wire};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -43,6 +43,8 @@ struct Tape {
     now: Duration,
     members: BTreeMap<Client, Member>,
     budget: Budget,
+    /// How many guests there were, where members are such.
+    guests: Option<u64>,
 }
 
 /// Names in a period, what is left of them, and what is counted.
@@ -74,7 +76,21 @@ impl Tape {
         let rules = Rules { limits, wire, password: None };
         let history =
             History { rules, records: Vec::new(), server, keeping: Vec::new(), samples: Vec::new(), healed: None };
-        Self { history, now: Duration::ZERO, members: BTreeMap::new(), budget: Budget::default() }
+        Self { history, now: Duration::ZERO, members: BTreeMap::new(), budget: Budget::default(), guests: None }
+    }
+
+    /// One in which members are guests.
+    fn of_guests() -> Self {
+        let mut tape = Self::new();
+        tape.history.rules.wire.who = Who::Guest;
+        Self { guests: Some(0), ..tape }
+    }
+
+    /// What the next one is called that comes from this client.
+    fn name(&mut self, client: Client) -> String {
+        let Some(guests) = &mut self.guests else { return address(client) };
+        *guests += 1;
+        format!("guest-{guests}")
     }
 
     /// One in which so many names are told in a period.
@@ -192,12 +208,12 @@ impl Tape {
         } else {
             Known::Counted(self.budget.count)
         };
+        let who = self.name(client);
         if matches!(known, Known::Counted(_)) {
             self.budget.joined += 1;
         } else {
-            self.tell(&format!("{} joined", address(client)), None);
+            self.tell(&format!("{who} joined"), None);
         }
-        let who = address(client);
         self.told(client, &format!("Welcome {who}"));
         let member = Member { who, known, due: Vec::new(), missed: 0, is_reading: true, has_left: false };
         self.members.insert(client, member);
@@ -286,7 +302,7 @@ impl Tape {
     }
 
     fn let_in(&mut self, client: Client) {
-        let who = address(client);
+        let who = self.name(client);
         self.tell(&format!("{who} joined"), None);
         self.told(client, &format!("Welcome {who}"));
         let known = Known::ByName;
@@ -1865,6 +1881,122 @@ fn good_keeping_is_accepted() {
     assert_good(&of_one_host(tape.done()), &Facts::default());
 }
 
+/// Members are guests: #0 to #2 stay, #3 goes, #4 breaks and comes back as #14; one takes a name, and one asks for another's number.
+fn guests() -> Tape {
+    let mut tape = Tape::of_guests();
+    for client in 0..3 {
+        tape.connect(client);
+    }
+    tape.say(0, "#0.0");
+    tape.say(1, "10.0.0.0:5000: is my number");
+    tape.rename(2, "carol");
+    tape.send(2, b"/name guest-1\n");
+    tape.told(2, "-- name refused: this name would look like one that the server gives to who has none");
+    tape.connect(3);
+    tape.say(3, "#3.0");
+    tape.end(3);
+    tape.connect(4);
+    tape.say(4, "#4.0");
+    tape.reset(4);
+    tape.announce("10.0.0.9:1 is where I am");
+    tape.connect(14);
+    tape.say(14, "#14.0");
+    tape.say(2, "#2.0");
+    tape
+}
+
+/// As [`guests`], with one who broke before it had read its number.
+fn guest_unread() -> Doctored {
+    let mut history = guests().done();
+    let at = find(&history, 4, "Welcome guest-5");
+    history.records.drain(at..=at);
+    history.records.retain(|record| record.client != 4 || !matches!(record.event, Event::Received { .. }));
+    (history, Facts { guests: BTreeMap::from([(4, 5)]), ..Facts::default() })
+}
+
+fn guest_cases() -> Vec<(&'static str, Vec<Doctored>)> {
+    let answered = |lines: &[&str]| {
+        let mut tape = guests();
+        tape.send(0, b"/who\n");
+        for line in lines {
+            tape.told(0, line);
+        }
+        plainly(tape.done())
+    };
+    vec![
+        (
+            "one-guest-one-number",
+            vec![
+                // One who is there, one who has left, and one who broke.
+                plainly(instead(guests().done(), 3, "Welcome guest-4", &["Welcome guest-1"])),
+                plainly(instead(guests().done(), 4, "Welcome guest-5", &["Welcome guest-4"])),
+                plainly({
+                    let mut tape = guests();
+                    tape.guests = Some(4);
+                    tape.connect(5);
+                    tape.say(5, "#5.0");
+                    tape.done()
+                }),
+                plainly({
+                    // One who has another name by now.
+                    let mut tape = guests();
+                    tape.guests = Some(2);
+                    tape.connect(5);
+                    tape.done()
+                }),
+            ],
+        ),
+        (
+            "guests-show-no-address",
+            vec![
+                plainly(instead(guests().done(), 3, "Welcome guest-4", &["Welcome 10.0.0.3:5000"])),
+                plainly(instead_for_all(guests().done(), "guest-4 joined", &["10.0.0.3:5000 joined"])),
+                plainly(instead_for_all(guests().done(), "guest-5: #4.0", &["10.0.0.4:5000: #4.0"])),
+                plainly(instead_for_all(guests().done(), "guest-5 left", &["10.0.0.4 left"])),
+                plainly(instead_for_all(guests().done(), "guest-3 is now carol", &["[2001:db8::2]:5000 is now carol"])),
+                answered(&["-- 2 here", "--   guest-1", "--   10.0.0.1:5000"]),
+            ],
+        ),
+    ]
+}
+
+#[test]
+fn good_guests_are_accepted() {
+    let good = guests().done();
+    assert_good(&good, &Facts::default());
+    let (unread, facts) = guest_unread();
+    assert_good(&unread, &facts);
+    // Without its number nobody knows who that was.
+    let wrong = judge(&unread).expect_err("a stranger");
+    assert!(wrong.iter().any(|wrong| wrong.invariant == "strangers-are-told-to-nobody"), "{wrong:?}");
+    // A number is another's in another life.
+    let mut tape = guests();
+    tape.crash();
+    tape.guests = Some(0);
+    for client in 20..24 {
+        tape.connect(client);
+        tape.say(client, "again");
+    }
+    assert_good(&tape.done(), &Facts::default());
+    // Those who are counted have their numbers, too.
+    let mut tape = Tape::with_budget(1);
+    tape.history.rules.wire.who = Who::Guest;
+    tape.guests = Some(0);
+    (0..6).for_each(|client| tape.connect(client));
+    tape.period();
+    tape.say(4, "#4.0");
+    tape.end(3);
+    tape.rename(5, "eve");
+    assert_good(&tape.done(), &awake());
+    // Where no guests are, nobody is welcomed as one.
+    let wrong = judge(&instead(self::good(), 3, "Welcome 10.0.0.3:5000", &["Welcome guest-4"])).expect_err("no guest");
+    assert!(wrong.iter().any(|wrong| wrong.invariant == "welcome-first"), "{wrong:?}");
+    for who in ["guest-", "guest-04", "guest-+4", "guest-x", "bob"] {
+        let wrong = judge(&instead(good.clone(), 3, "Welcome guest-4", &[&format!("Welcome {who}")])).expect_err(who);
+        assert!(wrong.iter().any(|wrong| wrong.invariant == "welcome-first"), "{who}: {wrong:?}");
+    }
+}
+
 fn all_cases() -> Vec<(&'static str, Vec<Doctored>)> {
     let laws = [order_cases(), truth_cases(), bracket_cases(), end_cases(), number_cases()];
     [
@@ -1879,6 +2011,7 @@ fn all_cases() -> Vec<(&'static str, Vec<Doctored>)> {
         door_cases(),
         try_cases(),
         tls_cases(),
+        guest_cases(),
     ]
     .concat()
 }

@@ -14,7 +14,7 @@ use sim_tests::marks::{MARKS, Table, marks};
 use sim_tests::network::Kind;
 use sim_tests::plan::{Act, Plan, What};
 use sim_tests::run;
-use unisono::{Lang, Limits, Wire};
+use unisono::{Lang, Limits, Who, Wire};
 
 const SEEDS: u64 = 400;
 
@@ -25,6 +25,7 @@ const NOT_YET: &[(&str, &str)] = &[("act: LoseLine", "nothing: it is never drawn
 const RARE: &[&str] = &[
     "announced-parked",
     "demand-of-three-patiences",
+    "guest-unread",
     "let-go-at-end",
     "let-go-at-first",
     "let-go-leaving",
@@ -404,6 +405,37 @@ fn marks_of_waiting_need_who_waits() {
         counts.into_iter().fold(Tape::new(), |tape, count| tape.sample(|sample| sample.members = count))
     };
     check("came-to-empty", &members([2, 0, 1]), &members([2, 1, 2]));
+}
+
+#[test]
+fn marks_of_guests_are_for_those_who_are_called_so() {
+    let guest = |tape: Tape| {
+        let mut tape = tape.hears(C, "Welcome guest-3\n");
+        tape.history.rules.wire.who = Who::Guest;
+        for record in &mut tape.history.records {
+            let Event::Received { bytes } = &mut record.event else { continue };
+            let text = String::from_utf8_lossy(bytes);
+            *bytes = [A, B]
+                .iter()
+                .fold(text.into_owned(), |text, of| text.replace(&who(*of), &format!("guest-{of}")))
+                .into();
+        }
+        tape
+    };
+    let joined = |tape: Tape| tape.connects(C, "10.0.0.1:5001").hear(&[A, B], "guest-3 joined\n");
+    let came = guest(joined(Tape::new()));
+    let mut named = Tape::new().enters(C, &[A, B]);
+    named.history.rules.wire.who = Who::Address;
+    check("guest-welcomed", &came, &named);
+    let back = Tape::new().event(A, Event::Reset).hears(B, "guest-1 left\n");
+    let back = guest(back.connects(C, "10.0.0.1:5001").hears(B, "guest-3 joined\n"));
+    check("guest-again", &back, &came);
+    let refused = |words: &str| {
+        Tape::new()
+            .sends(A, b"/name guest-7\n")
+            .hears(A, &format!("-- name refused: this name would look like {words}\n"))
+    };
+    check("name-given", &refused("one that the server gives to who has none"), &refused("the server's own words"));
 }
 
 #[test]

@@ -130,9 +130,9 @@ impl Part {
                 }
                 Source::Line(other, line) => {
                     let text = views[other].text(&views[other].lines[line]);
-                    if wire::arrived(text, lang) != Some(&view.address) {
+                    if wire::arrived(text, lang) != Some(&view.who) {
                         let blame = Violation::of("one-arrival-first", &[view.client, views[other].client]).line(text);
-                        wrong.push(blame.because(format!("this stands where {} must have arrived", view.address)));
+                        wrong.push(blame.because(format!("this stands where {} must have arrived", view.who)));
                     }
                 }
                 Source::Arrival(other) => {
@@ -157,7 +157,7 @@ impl Part {
         }
         for (&number, &begin) in &self.begins {
             let view = &views[number];
-            let told = arrived.get(&*view.address).copied();
+            let told = arrived.get(&*view.who).copied();
             if told.is_some_and(|place| place + 1 < begin) {
                 let blame = Violation::of("entering-is-atomic", &[view.client]);
                 wrong.push(blame.because("its view begins only some lines behind its arrival".to_owned()));
@@ -238,7 +238,7 @@ fn names_of(view: &View) -> impl Iterator<Item = &str> {
         What::Rename(name) => Some(&**name),
         What::Say { .. } => None,
     });
-    std::iter::once(&*view.address).chain(asked)
+    std::iter::once(&*view.who).chain(asked)
 }
 
 /// Lays the views of these members over one another.
@@ -286,7 +286,7 @@ fn is_entering(
     let has_all = || number + 1 == view.lines.len() && !view.ends_missing() && manner.here.contains(&member);
     // Or it was heard of, and saw itself that nothing stood before.
     let saw_none = || heard.is_some_and(|heard| other.runs.first().is_none_or(|run| run.before > *heard));
-    other.input.acts.is_empty() || !view.may_introduce(number, &other.address, manner.lang) || has_all() || saw_none()
+    other.input.acts.is_empty() || !view.may_introduce(number, &other.who, manner.lang) || has_all() || saw_none()
 }
 
 /// Which views hang together by arrivals, and where each begins.
@@ -294,7 +294,7 @@ fn group(views: &[View], sound: &[usize], manner: &Manner<'_>) -> Vec<BTreeMap<u
     let lang = manner.lang;
     // Who was told of its own arrival, which thus stands behind its entering.
     let is_told_itself = |&member: &usize| {
-        let own = |line: &Line| wire::arrived(views[member].text(line), lang) == Some(&views[member].address);
+        let own = |line: &Line| wire::arrived(views[member].text(line), lang) == Some(&views[member].who);
         manner.may_count && views[member].lines.iter().any(own)
     };
     let told_themselves: BTreeSet<usize> = sound.iter().copied().filter(is_told_itself).collect();
@@ -303,16 +303,16 @@ fn group(views: &[View], sound: &[usize], manner: &Manner<'_>) -> Vec<BTreeMap<u
     } else {
         BTreeMap::new()
     };
-    let mut by_address: BTreeMap<&str, Option<usize>> = BTreeMap::new();
+    let mut by_who: BTreeMap<&str, Option<usize>> = BTreeMap::new();
     for &member in sound {
-        by_address.entry(&views[member].address).and_modify(|known| *known = None).or_insert(Some(member));
+        by_who.entry(&views[member].who).and_modify(|known| *known = None).or_insert(Some(member));
     }
     let mut edges: BTreeMap<usize, Vec<(usize, i64)>> = BTreeMap::new();
     for &member in sound {
         let view = &views[member];
         for (number, line) in view.lines.iter().enumerate() {
             if let Some(who) = wire::arrived(view.text(line), lang)
-                && let Some(Some(other)) = by_address.get(who)
+                && let Some(Some(other)) = by_who.get(who)
                 && *other != member
                 && !told_themselves.contains(other)
                 && (!manner.may_count || is_entering(views, (member, number), *other, &heard, manner))
@@ -355,7 +355,7 @@ fn join(
     let mut texts: BTreeMap<&[u8], usize> = BTreeMap::new();
     let mut names: BTreeMap<&str, usize> = BTreeMap::new();
     for view in members.iter().map(|&member| &views[member]) {
-        *names.entry(&view.address).or_default() += 1;
+        *names.entry(&view.who).or_default() += 1;
         for act in &view.input.acts {
             match &act.what {
                 What::Say { text, .. } => *texts.entry(text).or_default() += 1,

@@ -129,7 +129,7 @@ struct Teller<'a> {
     part: Option<&'a Part>,
     of: Of,
     clean: &'a BTreeSet<usize>,
-    by_address: BTreeMap<&'a str, Vec<usize>>,
+    by_who: BTreeMap<&'a str, Vec<usize>>,
     by_name: BTreeMap<&'a str, Vec<usize>>,
     members: BTreeMap<usize, Member>,
     /// Who has which name now.
@@ -179,10 +179,10 @@ pub(super) fn tell(
     telling: Telling<'_>,
     wrong: &mut Vec<Violation>,
 ) -> Story {
-    let mut by_address: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    let mut by_who: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     let mut by_name: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for &member in members {
-        by_address.entry(&views[member].address).or_default().push(member);
+        by_who.entry(&views[member].who).or_default().push(member);
         for act in &views[member].input.acts {
             if let What::Rename(name) = &act.what {
                 let named = by_name.entry(name).or_default();
@@ -201,7 +201,7 @@ pub(super) fn tell(
         part: telling.part,
         of,
         clean,
-        by_address,
+        by_who,
         by_name,
         members: members.iter().map(|&member| (member, Member::default())).collect(),
         holders: BTreeMap::new(),
@@ -245,9 +245,9 @@ impl<'a> Teller<'a> {
         self.story.arrived = arrived;
     }
 
-    /// The one member with this address.
+    /// The one member that was called so when it came.
     fn only_of(&self, who: &str) -> Option<usize> {
-        match self.by_address.get(who).map(Vec::as_slice) {
+        match self.by_who.get(who).map(Vec::as_slice) {
             Some([only]) => Some(*only),
             _ => None,
         }
@@ -342,7 +342,7 @@ impl<'a> Teller<'a> {
     /// It is in from here on.
     fn enter(&mut self, number: usize, member: usize, known: Known) {
         let excused = self.unseen;
-        let who = self.views[member].address.clone();
+        let who = self.views[member].who.clone();
         self.holders.insert(who.clone(), member);
         let entered = Member { is: Is::In, known, entered: number, entered_unseen: self.unseen, ..Member::default() };
         self.members.insert(member, Member { who, excused, ..entered });
@@ -357,11 +357,11 @@ impl<'a> Teller<'a> {
     }
 
     fn on_arrival(&mut self, number: usize, who: &str, line: &[u8], at: Duration) -> Option<usize> {
-        let known = self.by_address.get(who).map_or(&[][..], |known| known);
+        let known = self.by_who.get(who).map_or(&[][..], |known| known);
         let first = known.first().copied();
         let fresh = known.iter().copied().find(|member| self.members[member].is == Is::Unknown);
         let Some(member) = fresh.or(first).filter(|&member| !self.views[member].is_refused) else {
-            self.blame("strangers-are-told-to-nobody", &[], line, at, "no member ever had this address");
+            self.blame("strangers-are-told-to-nobody", &[], line, at, "nobody was ever called that from the beginning");
             return None;
         };
         let state = &self.members[&member];
@@ -397,7 +397,7 @@ impl<'a> Teller<'a> {
         self.story.introduced.insert(number);
         let next = self.steps.get(number + 1);
         if let Some(Step::Line(next, _)) = next
-            && !wire::is_of(next, &self.views[member].address, self.lang)
+            && !wire::is_of(next, &self.views[member].who, self.lang)
         {
             let detail = "it is told of by name, and what comes next is not of it";
             self.blame("told-by-name-before-first-line", &[member], line, at, detail);
@@ -415,7 +415,7 @@ impl<'a> Teller<'a> {
         let begins = self.part.and_then(|part| Some(part.begins.get(&member)? - part.low));
         begins.map_or_else(
             || match self.steps.get(number + 1) {
-                Some(Step::Line(next, _)) => !wire::is_of(next, &self.views[member].address, self.lang),
+                Some(Step::Line(next, _)) => !wire::is_of(next, &self.views[member].who, self.lang),
                 _ => false,
             },
             |begins| begins == wide(number) + 1,
@@ -424,7 +424,7 @@ impl<'a> Teller<'a> {
 
     fn on_here(&mut self, number: usize, who: &str, line: &[u8], at: Duration) -> Option<usize> {
         let Some(member) = self.only_of(who).filter(|&member| !self.views[member].is_refused) else {
-            self.blame("strangers-are-told-to-nobody", &[], line, at, "no member ever had this address");
+            self.blame("strangers-are-told-to-nobody", &[], line, at, "nobody was ever called that from the beginning");
             return None;
         };
         if self.members[&member].is == Is::Unknown {
@@ -539,7 +539,7 @@ impl<'a> Teller<'a> {
                 acts.iter().any(|act| matches!(&act.what, What::Say { text: said, .. } if said == text))
             })
         };
-        if let Some(known) = self.by_address.get(who) {
+        if let Some(known) = self.by_who.get(who) {
             let fresh = known.iter().copied().find(|member| self.members[member].is == Is::Unknown);
             if let Some(member) = fresh.filter(|&member| !self.views[member].is_refused) {
                 if self.story.arrived.get(&member).is_some_and(|arrived| *arrived > number) {

@@ -5,8 +5,10 @@ use std::hash::{DefaultHasher, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use unisono::Who;
+
 use super::wire::{self, Input, Told};
-use super::{Law, Violation};
+use super::{Facts, Law, Violation, guests};
 use crate::history::{Client, Event, History, Keeping, ServerEvent, seconds, shown};
 
 /// A life of the server.
@@ -80,6 +82,8 @@ pub(super) struct Run {
 pub(super) struct View {
     pub(super) client: Client,
     pub(super) address: String,
+    /// What it is called until it takes a name: its address, or its number as a guest. Empty if nobody knows that.
+    pub(super) who: String,
     pub(super) life: usize,
     /// When there was a connection for TLS, if it speaks that.
     pub(super) knocked: Option<Duration>,
@@ -121,13 +125,22 @@ pub(super) struct View {
 
 impl View {
     /// All clients that were ever connected, and what is wrong with any of them alone.
-    pub(super) fn all(history: &History, lives: &[Life], may_be_torn: bool, wrong: &mut Vec<Violation>) -> Vec<Self> {
+    pub(super) fn all(
+        history: &History,
+        facts: &Facts,
+        lives: &[Life],
+        may_be_torn: bool,
+        wrong: &mut Vec<Violation>,
+    ) -> Vec<Self> {
         let mut events: BTreeMap<Client, Vec<(Duration, &Event)>> = BTreeMap::new();
         for record in &history.records {
             events.entry(record.client).or_default().push((record.at, &record.event));
         }
-        let views = events.into_iter().filter_map(|(client, events)| Self::of(client, &events, history, lives, wrong));
-        let views: Vec<Self> = views.collect();
+        let mut views = Vec::new();
+        for (client, events) in events {
+            let guest = facts.guests.get(&client).copied();
+            views.extend(Self::of(client, guest, &events, history, lives, wrong));
+        }
         for view in &views {
             view.check_tail(history, &lives[view.life], may_be_torn, wrong);
         }
@@ -136,6 +149,7 @@ impl View {
 
     fn of(
         client: Client,
+        guest: Option<u64>,
         events: &[(Duration, &Event)],
         history: &History,
         lives: &[Life],
@@ -146,6 +160,10 @@ impl View {
             _ => None,
         })?;
         let mut view = Self { client, address, connected, life: Life::of(lives, connected), ..Self::default() };
+        view.who = match history.rules.wire.who {
+            Who::Address => view.address.clone(),
+            Who::Guest => guest.map_or_else(String::new, guests::called),
+        };
         view.reads.push(connected);
         let ip = view.ip().map(|ip| ip.to_canonical());
         let is_mine = |what: &Keeping| matches!(what, Keeping::Removed { client: removed } if *removed == client);
@@ -208,6 +226,7 @@ impl View {
         let mut blame = |invariant, at, line: &[u8], detail: &str| {
             wrong.push(Violation::of(invariant, &[self.client]).line(line).at(at).because(detail.to_owned()));
         };
+        let has_guests = wire.who == Who::Guest;
         for end in memchr_all(&bytes) {
             while read.is_some_and(|(_, until)| *until <= end) {
                 read = reads.next();
@@ -220,7 +239,14 @@ impl View {
                 blame("removed-hear-why-last", at, line, "it was told before that it was removed");
             }
             let is_asked = history.rules.password.is_some() && self.welcomed.is_none();
-            let is_welcome = wire::welcomed(line, wire.lang) == Some(&self.address);
+            if has_guests && guests::shows_address(line, wire.lang) {
+                blame("guests-show-no-address", at, line, "this shows where somebody comes from");
+            }
+            let greeted = wire::welcomed(line, wire.lang);
+            if let Some(who) = greeted.filter(|who| has_guests && self.welcomed.is_none() && guests::may_be(who)) {
+                who.clone_into(&mut self.who);
+            }
+            let is_welcome = greeted == Some(&self.who);
             if is_asked && (self.asked.is_some() || notice == Some(Told::PasswordWanted)) {
                 match notice {
                     Some(Told::PasswordWanted) if first => self.asked = Some(at),
@@ -398,20 +424,20 @@ impl View {
 
     /// The number of the first line that is heard of itself: said by it, or its new name.
     pub(super) fn first_heard(&self, lang: unisono::Lang) -> Option<usize> {
-        self.lines.iter().position(|line| wire::is_of(self.text(line), &self.address, lang))
+        self.lines.iter().position(|line| wire::is_of(self.text(line), &self.who, lang))
     }
 
     /// Whether the line with this number tells of somebody just before it is heard of. Where nobody knows what came next, it
     /// may.
-    pub(super) fn may_introduce(&self, number: usize, address: &str, lang: unisono::Lang) -> bool {
+    pub(super) fn may_introduce(&self, number: usize, who: &str, lang: unisono::Lang) -> bool {
         let next = self.lines.get(number + 1).filter(|_| !self.run_before(number + 1));
-        next.is_none_or(|next| wire::is_of(self.text(next), address, lang))
+        next.is_none_or(|next| wire::is_of(self.text(next), who, lang))
     }
 
     /// It sees its own arrival or departure, which are for the others. Only an arrival that `may_be_counted` is told to it, too,
     /// when it is to be heard of.
     pub(super) fn check_own(&self, lang: unisono::Lang, may_be_counted: bool, wrong: &mut Vec<Violation>) {
-        let mut names = vec![&*self.address];
+        let mut names = vec![&*self.who];
         let mut is_introduced = !may_be_counted;
         for (number, line) in self.lines.iter().enumerate() {
             let text = self.text(line);
@@ -420,7 +446,7 @@ impl View {
             }
             match wire::kind(text, lang) {
                 wire::Kind::Renamed { who, new } if who == names[names.len() - 1] => names.push(new),
-                wire::Kind::Arrival { who } if who == self.address => {
+                wire::Kind::Arrival { who } if who == self.who => {
                     if !std::mem::replace(&mut is_introduced, true) && self.may_introduce(number, who, lang) {
                         continue;
                     }

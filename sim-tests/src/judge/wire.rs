@@ -258,9 +258,9 @@ fn number(digits: &str) -> Option<i64> {
 }
 
 /// Whether the line is the first that is heard of this member: said by it, or its new name.
-pub(super) fn is_of(line: &[u8], address: &str, lang: Lang) -> bool {
-    line.starts_with(address.as_bytes())
-        && matches!(kind(line, lang), Kind::Said { who, .. } | Kind::Renamed { who, .. } if who == address)
+pub(super) fn is_of(line: &[u8], member: &str, lang: Lang) -> bool {
+    line.starts_with(member.as_bytes())
+        && matches!(kind(line, lang), Kind::Said { who, .. } | Kind::Renamed { who, .. } if who == member)
 }
 
 fn is_name(name: &str) -> bool {

@@ -43,6 +43,8 @@ pub(super) struct Missed {
 struct View {
     life: usize,
     connected: usize,
+    /// By which name it was welcomed, until that is noted.
+    greeted: Option<Vec<u8>>,
     /// Distance from the first line, the line, and its record.
     lines: Vec<(i64, Vec<u8>, usize)>,
     partial: Vec<u8>,
@@ -72,6 +74,9 @@ pub(super) fn trace(history: &History) -> (Vec<Line>, Vec<Missed>) {
             }
             Event::Received { bytes } => {
                 views[client].read(client, record, bytes, history.rules.wire.lang, &mut missed);
+                if let Some(who) = views[client].greeted.take() {
+                    names.insert((views[client].life, who), client);
+                }
             }
             Event::Sent { bytes } => {
                 let (last, partial) = &mut input[client];
@@ -154,7 +159,9 @@ impl View {
             if let Some(lines) = count.and_then(|count| count.parse::<u32>().ok()).map(i64::from) {
                 missed.push(Missed { client, from: self.read.unwrap_or(record), record, lines });
                 self.next += lines;
-            } else if !(text.starts_with("-- ") || self.lines.is_empty() && text.starts_with(welcome)) {
+            } else if self.lines.is_empty() && text.starts_with(welcome) {
+                self.greeted = Some(text[welcome.len()..].as_bytes().to_vec());
+            } else if !text.starts_with("-- ") {
                 self.lines.push((self.next, line, record));
                 self.next += 1;
             }

@@ -15,7 +15,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use unisono::listen::Peer;
-use unisono::{Listener, client};
+use unisono::totals::Event as Totalled;
+use unisono::{Listener, Room, client};
 
 use crate::history::{Client, Event, Record};
 
@@ -60,8 +61,16 @@ pub(super) struct Notes {
     pub(super) blocked: Vec<Blocked>,
     /// From when until when every clock jumped.
     pub(super) jumps: Vec<(Duration, Duration)>,
-    /// Whom the server has accepted, and when.
-    pub(super) accepted: Vec<(Duration, SocketAddr)>,
+    /// Whom the server has accepted, in this order.
+    pub(super) accepted: Vec<Accepted>,
+}
+
+/// One whom the server has accepted.
+pub(super) struct Accepted {
+    at: Duration,
+    peer: SocketAddr,
+    /// Which of those it is that were let in, in this life of the server; none if it was turned away.
+    number: Option<u64>,
 }
 
 impl Recorder {
@@ -92,7 +101,14 @@ impl Recorder {
     /// Whether the server has accepted a client, and that one knows of it.
     pub(super) fn is_accepted(&self, client: Client) -> bool {
         let address = self.address(client);
-        address.is_some_and(|address| self.notes().accepted.iter().any(|(_, accepted)| *accepted == address))
+        address.is_some_and(|address| self.notes().accepted.iter().any(|accepted| accepted.peer == address))
+    }
+
+    /// Which of those that were let in since then a client is.
+    pub(super) fn number(&self, client: Client, since: Duration) -> Option<u64> {
+        let address = self.address(client)?;
+        let notes = self.notes();
+        notes.accepted.iter().rfind(|accepted| accepted.peer == address && accepted.at >= since)?.number
     }
 
     pub(super) fn notes(&self) -> MutexGuard<'_, Notes> {
@@ -106,7 +122,7 @@ impl Notes {
     /// that came and broke off; these get numbers from `first` on.
     pub(super) fn add_accepted(&mut self, first: Client) {
         let mut accepted: BTreeMap<String, Duration> = BTreeMap::new();
-        for (at, peer) in &self.accepted {
+        for Accepted { at, peer, .. } in &self.accepted {
             accepted.entry(peer.to_string()).or_insert(*at);
         }
         for record in &mut self.records {
@@ -122,21 +138,65 @@ impl Notes {
         }
         self.records.sort_by_key(|record| record.at);
     }
+
+    /// Which of those that were let in each client is, in its life of the server.
+    pub(super) fn numbers(&self) -> BTreeMap<Client, u64> {
+        let mut accepted: BTreeMap<String, VecDeque<Option<u64>>> = BTreeMap::new();
+        for Accepted { peer, number, .. } in &self.accepted {
+            accepted.entry(peer.to_string()).or_default().push_back(*number);
+        }
+        let numbers = self.records.iter().filter_map(|record| match &record.event {
+            Event::Connected { address } => Some((record.client, accepted.get_mut(address)?.pop_front()??)),
+            _ => None,
+        });
+        numbers.collect()
+    }
 }
 
-/// A listener that writes down whom it accepts.
+/// A listener that writes down whom it accepts, and who of them is let into the room.
 pub(super) struct Noting<L> {
-    pub(super) inner: L,
-    pub(super) recorder: Recorder,
+    inner: L,
+    recorder: Recorder,
+    room: Room,
+    /// How many were let in before the last one was accepted.
+    let_in: u64,
+    /// The last one, if it is not known yet what became of it.
+    last: Option<usize>,
+}
+
+impl<L> Noting<L> {
+    pub(super) fn new(inner: L, recorder: Recorder, room: Room) -> Self {
+        Self { inner, recorder, room, let_in: 0, last: None }
+    }
+
+    /// Whoever was accepted is let in or turned away before anything else is asked of the listener.
+    fn settle(&mut self) {
+        let Some(last) = self.last.take() else { return };
+        let events = self.room.totals().events;
+        let let_in = events.iter().find(|(event, _)| *event == Totalled::Accepted).map_or(0, |(_, count)| *count);
+        if std::mem::replace(&mut self.let_in, let_in) < let_in {
+            self.recorder.notes().accepted[last].number = Some(let_in);
+        }
+    }
+}
+
+impl<L> Drop for Noting<L> {
+    fn drop(&mut self) {
+        self.settle();
+    }
 }
 
 impl<L: Listener + Send + Sync> Listener for Noting<L> {
     type Io = L::Io;
 
     async fn accept(&mut self) -> io::Result<(L::Io, Peer)> {
+        self.settle();
         let (stream, peer) = self.inner.accept().await?;
         let addr = peer.addr().expect("it comes by a network");
-        self.recorder.notes().accepted.push((self.recorder.now(), addr));
+        let at = self.recorder.now();
+        let accepted = &mut self.recorder.notes().accepted;
+        self.last = Some(accepted.len());
+        accepted.push(Accepted { at, peer: addr, number: None });
         Ok((stream, peer))
     }
 

@@ -31,6 +31,7 @@ pub(super) fn of(plan: &Plan, history: &History, blocked: &[Blocked], jumps: Vec
             + if plan.rules.tls { 2 * OWN_BUFFERS_BYTES } else { 0 },
         is_prompt: is_instant && plan.acts.iter().all(|act| !matches!(act.what, What::AcceptError { .. })),
         jumps,
+        ..Facts::default()
     }
 }
 

@@ -70,7 +70,7 @@ impl World for Loopback<'_> {
         let listener = Tcp::bind(self.server, &self.plan.rules.limits()).expect("the address is free");
         self.server = listener.local_addr().expect("a listener is somewhere");
         let listener = FaultyListener::new(listener, self.faults.clone());
-        let listener = Noting { inner: listener, recorder: self.recorder.clone() };
+        let listener = Noting::new(listener, self.recorder.clone(), room.clone());
         self.local.serve(server::run(vec![listener], room, async { drop(stop.await) }));
     }
 

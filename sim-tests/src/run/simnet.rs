@@ -125,10 +125,10 @@ impl World for Simnet<'_> {
         let listener = self.network.listen_with(SERVER, BACKLOG, options).expect("nothing listens there");
         let (recorder, stop) = (self.recorder.clone(), async { drop(stop.await) });
         if self.plan.rules.tls {
-            let inner = Greeted::new(listener, CERTIFICATES.clone(), &room);
-            self.local.serve(server::run(vec![Noting { inner, recorder }], room, stop));
+            let listener = Greeted::new(listener, CERTIFICATES.clone(), &room);
+            self.local.serve(server::run(vec![Noting::new(listener, recorder, room.clone())], room, stop));
         } else {
-            self.local.serve(server::run(vec![Noting { inner: listener, recorder }], room, stop));
+            self.local.serve(server::run(vec![Noting::new(listener, recorder, room.clone())], room, stop));
         }
     }
 

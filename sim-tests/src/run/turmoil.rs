@@ -142,7 +142,8 @@ async fn serve(desk: Arc<Mutex<Desk>>, faults: Faults, recorder: Recorder) -> tu
         desk.start.take()
     };
     let Some((room, stop)) = start else { return Ok(()) };
-    let listener = Noting { inner: FaultyListener::new(Turmoil::bind(PORT).await?, faults), recorder };
+    let listener = FaultyListener::new(Turmoil::bind(PORT).await?, faults);
+    let listener = Noting::new(listener, recorder, room.clone());
     tokio::select! {
         biased;
         _ = cut => {}
