@@ -13,6 +13,7 @@ for name in $(grep -ohE '`[a-z0-9]+(_[a-z0-9]+){3,}`' README.md docs/*.md | tr -
     git grep -qE "fn $name\\b" -- '*.rs' || { echo "no test is called $name, but a document has it" >&2; exit 1; }
 done
 
+.ci/package
 cargo clippy --workspace --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 cargo check --no-default-features --lib
