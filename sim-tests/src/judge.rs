@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use unisono::Limits;
@@ -23,6 +24,7 @@ use crate::history::{Client, History, Keeping, Sample};
 mod door;
 mod greeting;
 mod guests;
+mod haste;
 mod keeper;
 mod merge;
 mod numbers;
@@ -118,6 +120,9 @@ impl fmt::Display for Law {
 ///   more counts than one a period.
 /// - `numbers-only-within-a-budget`: without such a budget nobody is counted.
 /// - `one-name-one-member`: nobody takes a name that another member has.
+/// - `only-the-hasty-are-refused`: nobody is refused for how fast connections come from its address who is trusted, or who came no
+///   faster than may be.
+/// - `newcomers-keep-their-rate`: no more strangers come in from one address, over any span, than may at once and in a second.
 /// - `one-guest-one-number`: where members are guests, no two of a life of the server are welcomed by the same number.
 /// - `guests-show-no-address`: there, no line shows an address, but for what is said.
 /// - `all-is-said-before-the-end`: after a clean end of input or `/quit`, all lines before it are said before the departure.
@@ -182,6 +187,8 @@ pub const INVARIANTS: &[(&str, Law)] = &[
     ("budget-is-kept", Law::Brackets),
     ("numbers-only-within-a-budget", Law::Brackets),
     ("one-name-one-member", Law::Brackets),
+    ("only-the-hasty-are-refused", Law::Brackets),
+    ("newcomers-keep-their-rate", Law::BoundedPatience),
     ("one-guest-one-number", Law::Brackets),
     ("guests-show-no-address", Law::TrueLines),
     ("all-is-said-before-the-end", Law::EchoIsReceipt),
@@ -243,6 +250,19 @@ pub struct Facts {
     pub is_prompt: bool,
     /// The numbers of guests: of those, too, who never read their own, as others may have been told of them.
     pub guests: BTreeMap<Client, u64>,
+    /// Whom the server accepted to look at, in this order; where it limits how fast they come.
+    pub came: Vec<Came>,
+}
+
+/// Somebody came to the server, whatever became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Came {
+    /// When the server knew of it.
+    pub at: Duration,
+    /// From where.
+    pub ip: IpAddr,
+    /// Who it was.
+    pub client: Client,
 }
 
 impl Default for Facts {
@@ -256,6 +276,7 @@ impl Default for Facts {
             jumps: Vec::new(),
             is_prompt: false,
             guests: BTreeMap::new(),
+            came: Vec::new(),
         }
     }
 }
@@ -427,6 +448,7 @@ impl Case<'_> {
     fn judge(&self, order: &mut Order, wrong: &mut Vec<Violation>) {
         let lang = self.history.rules.wire.lang;
         guests::check(self, wrong);
+        haste::check(self, wrong);
         let before = wrong.len();
         let (may_count, here) = (may_count(self.history), self.here());
         let end = self.history.healed.as_ref().map_or(Duration::MAX, |healed| healed.end);
@@ -717,9 +739,11 @@ impl Case<'_> {
 
     /// The server may have had a cause to break the connection of this client, which it could not tell it any more.
     fn may_be_cut_off(&self, view: &View) -> bool {
-        let Limits { line_deadline: deadline, connections_max, per_ip_max, .. } = self.history.rules.limits;
+        let Limits { line_deadline: deadline, connections_max, per_ip_max, connect_rate, .. } =
+            self.history.rules.limits;
         // A refusal is not waited for: whoever talks meanwhile gets a reset.
-        let is_refused = !view.is_welcomed && connections_max.min(per_ip_max) < usize::MAX;
+        let may_be_refused = connections_max.min(per_ip_max) < usize::MAX || connect_rate.is_some();
+        let is_refused = !view.is_welcomed && may_be_refused;
         let may_be_banned = !view.is_welcomed && keeper::may_be_banned(self, view);
         // What its own side took to be sent may have been held on the way.
         let is_held = view.was_paused_for(view::most_of(deadline));

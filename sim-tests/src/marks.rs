@@ -7,8 +7,9 @@
 //! The history is walked once, by time. A mark says that something was met *as far as can be seen*; it accuses nobody, so
 //! a rough look at a line is enough.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
+use std::net::IpAddr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -96,6 +97,9 @@ marks! {
     NotEntered "not-entered": "a connection had a place and was not in, or no longer",
     RefusedFull "refused-full": "a newcomer was refused, as the server was full",
     RefusedAddress "refused-address": "a newcomer was refused, as its address had its share",
+    RefusedHasty "refused-hasty": "a newcomer was refused, as connections came too fast from its address",
+    CameAfterHaste "came-after-haste": "somebody came in from where another had come too fast before",
+    TrustedHasty "trusted-hasty": "somebody who is trusted came in faster than a stranger may",
     RefusedNobody "refused-nobody": "a connection was asked for, and nobody listened",
     AcceptedAfterError "accepted-after-error": "accepting failed, and a later newcomer was welcomed",
     StreamCut "stream-cut": "a stream ended amid a line",
@@ -204,7 +208,7 @@ const OF_NETWORK: [(&str, Mark); 13] = [
 pub const DEMAND: &str = "demand";
 
 /// Marks that are notices, each by how these begin in Chinese and in English.
-const OF_NOTICES: [(Mark, &str, &str); 17] = [
+const OF_NOTICES: [(Mark, &str, &str); 18] = [
     (Mark::Asked, "请先输入密码", "password, please"),
     (Mark::PasswordWrong, "密码不对，", "wrong password, "),
     (Mark::PasswordRefused, "密码不对：", "wrong password: "),
@@ -221,6 +225,7 @@ const OF_NOTICES: [(Mark, &str, &str); 17] = [
     (Mark::LineDeadline, "一行过了", "line not ended"),
     (Mark::RefusedFull, "服务器已满", "server full"),
     (Mark::RefusedAddress, "来自你的地址", "too many connections"),
+    (Mark::RefusedHasty, "连接得太频繁", "connecting too fast"),
     (Mark::Farewell, "服务器即将停止", "server is stopping"),
 ];
 
@@ -349,6 +354,9 @@ struct Person<'a> {
     cues: Cues,
     /// Without the port.
     ip: &'a str,
+    /// How many had come from there within a second, it among them; and whether that is where no strangers come from.
+    of_second: u32,
+    is_trusted: bool,
     /// Where TLS is spoken it came before it was connected.
     knocked: Option<Duration>,
     connected: Option<Duration>,
@@ -457,8 +465,11 @@ struct Walk<'a> {
     sample: Option<&'a Sample>,
     /// The last member left.
     is_deserted: bool,
-    /// Connections of one instant.
+    /// Connections of one instant; and from each address since when, within a second.
     flood: (Duration, u64),
+    of_second: BTreeMap<&'a str, (Duration, u32)>,
+    /// From where somebody came too fast, in this life.
+    hasty: BTreeSet<(usize, &'a str)>,
 }
 
 /// A line that a client received.
@@ -546,6 +557,8 @@ impl<'a> Walk<'a> {
             sample: None,
             is_deserted: false,
             flood: (Duration::MAX, 0),
+            of_second: BTreeMap::new(),
+            hasty: BTreeSet::new(),
         }
     }
 
@@ -763,6 +776,14 @@ impl<'a> Walk<'a> {
         let ip = address.rsplit_once(':').map_or(address, |(ip, _port)| ip);
         let person = &mut self.people[client];
         (person.connected, person.ip, person.life) = (Some(at), ip, life);
+        let (since, count) = self.of_second.entry(ip).or_default();
+        if at.saturating_sub(*since) >= Duration::from_secs(1) {
+            (*since, *count) = (at, 0);
+        }
+        *count += 1;
+        person.of_second = *count;
+        let trusts = |ip: IpAddr| self.limits.trusted.iter().any(|prefix| prefix.contains(&ip));
+        person.is_trusted = ip.parse().is_ok_and(trusts);
         self.flood = if self.flood.0 == at { (at, self.flood.1 + 1) } else { (at, 1) };
         self.met.when(self.flood.1 == 5, Mark::Flood);
         self.met.when(self.parked() > 0, Mark::ParkedCame);
@@ -987,6 +1008,9 @@ impl<'a> Walk<'a> {
         let has_failed = self.met.0[Mark::AcceptFault as usize] > 0;
         self.met.when(had_error && has_failed, Mark::AcceptedAfterError);
         self.met.when(old.is_some(), Mark::CameBack);
+        let is_fast = self.limits.connect_rate.is_some_and(|rate| person.of_second > rate.burst + rate.per_second);
+        self.met.when(is_fast && person.is_trusted, Mark::TrustedHasty);
+        self.met.when(self.hasty.contains(&(person.life, person.ip)), Mark::CameAfterHaste);
         self.met.when(is_guest, Mark::GuestWelcomed);
         self.met.when(is_guest && old.is_some(), Mark::GuestAgain);
         let is_early = old.is_some_and(|old| self.people[old].departed.is_some_and(|departed| departed > at));
@@ -1009,6 +1033,9 @@ impl<'a> Walk<'a> {
         let begins = |(_, zh, en): &&(_, &str, &str)| notice.starts_with(if lang == Lang::Zh { zh } else { en });
         if let Some((mark, ..)) = OF_NOTICES.iter().find(begins) {
             self.met.add(*mark, 1);
+            if matches!(mark, Mark::RefusedHasty) {
+                self.hasty.insert((self.people[client].life, self.people[client].ip));
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! plan and all others stay as they were. A plan is a *swarm*: each kind of speech and of fault is on or off per seed, so
 //! that runs differ in kind and not only in their numbers.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -61,7 +62,15 @@ pub struct Rules {
     /// Members are called by a number, not by their address.
     #[serde(default)]
     pub guests: bool,
+    /// Connections of one address at once, and a second. Then nobody is trusted, but perhaps the first host.
+    #[serde(default)]
+    pub connect: Option<(u32, u32)>,
+    #[serde(default)]
+    pub trusts_first: bool,
 }
+
+/// The first host of a simulated network, as its server knows it: on simnet, and on turmoil.
+const FIRST_HOST: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 1, 0, 1), Ipv4Addr::new(192, 168, 0, 2)];
 
 /// What newcomers have to know where they are asked, and what is as long and wrong.
 pub const PASSWORDS: [&str; 2] = ["open sesame", "open barley"];
@@ -359,6 +368,7 @@ impl Plan {
             rules.grace_ms = rules.grace_ms.min(100);
             rules.password_ms = None;
             rules.guests = false;
+            rules.connect = None;
         }
         let mut links = Links::draw(&mut random.fork("links"), &rules);
         if rules.tls {
@@ -436,6 +446,8 @@ impl Rules {
             password_ms: None,
             tls: false,
             guests: false,
+            connect: None,
+            trusts_first: false,
         }
     }
 
@@ -471,6 +483,8 @@ impl Rules {
             password_ms: if random.chance(1, 6) { Some(*random.pick(&[0, 0, 20, 300])) } else { None },
             tls: random.chance(1, 8),
             guests: random.chance(1, 6),
+            connect: if random.chance(1, 6) { Some(*random.pick(&[(1, 1), (2, 1), (3, 10), (20, 2)])) } else { None },
+            trusts_first: random.chance(1, 2),
         }
     }
 
@@ -494,9 +508,11 @@ impl Rules {
             connections_max: self.connections_max,
             per_ip_max: self.per_ip_max,
             flood,
-            connect_rate: None,
+            connect_rate: self.connect.map(|(burst, per_second)| Rate { burst, per_second }),
             announcements: self.announcements,
-            trusted: if flood.is_some() || self.announcements.is_some() {
+            trusted: if self.connect.is_some() && self.trusts_first {
+                FIRST_HOST.map(|host| IpAddr::from(host).into()).to_vec()
+            } else if flood.is_some() || self.announcements.is_some() || self.connect.is_some() {
                 Vec::new()
             } else {
                 Limits::default().trusted

@@ -328,6 +328,7 @@ impl<'a, W: World> Play<'a, W> {
         let mut notes = std::mem::take(&mut *self.recorder.notes());
         notes.add_accepted(self.plan.clients());
         let guests = if self.plan.rules.guests { notes.numbers() } else { BTreeMap::new() };
+        let came = if self.plan.rules.connect.is_some() { notes.came() } else { Vec::new() };
         let rules = rules(self.plan);
         let records = notes.records;
         let history = History {
@@ -338,7 +339,7 @@ impl<'a, W: World> Play<'a, W> {
             samples: self.samples,
             healed: Some(healed),
         };
-        let facts = Facts { guests, ..facts::of(self.plan, &history, &notes.blocked, notes.jumps) };
+        let facts = Facts { guests, came, ..facts::of(self.plan, &history, &notes.blocked, notes.jumps) };
         let is_long = |span: &&(Duration, Duration)| span.1.saturating_sub(span.0) / 3 >= history.rules.limits.patience;
         counts.insert(marks::DEMAND, facts.demand.iter().filter(is_long).count() as u64);
         let mut hasher = DefaultHasher::new();

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use sim_tests::history::{Client, Event, Healed, History, Keeping, Password, Record, Rules, Sample, ServerEvent};
-use sim_tests::judge::{Facts, INVARIANTS, Law, What, judge, judge_patience, judge_with};
+use sim_tests::judge::{Came, Facts, INVARIANTS, Law, What, judge, judge_patience, judge_with};
 use unisono::limits::{FOREVER, Flood, Rate};
 use unisono::{Lang, Limits, Who, Wire};
 
@@ -1997,6 +1997,161 @@ fn good_guests_are_accepted() {
     }
 }
 
+const TOO_FAST: &str = "-- connecting too fast: at most 1 a second from each address, try again later";
+
+/// Whether somebody comes in, how long after the one before, from one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Comes {
+    In(u64),
+    /// In, or it was refused, but it broke before it heard which.
+    Unheard(u64),
+    Full(u64),
+    Banned(u64),
+    Hasty(u64),
+}
+
+/// They come from one address, from which two may at once, and one a second. What there is elsewhere does not matter.
+fn haste(comes: &[Comes]) -> Doctored {
+    let mut tape = Tape::new();
+    tape.history.rules.limits.connect_rate = Some(Rate { burst: 2, per_second: 1 });
+    tape.connect(0);
+    tape.wait(Duration::from_secs(10));
+    for (client, what) in (20..).zip(comes) {
+        let (Comes::In(ms) | Comes::Unheard(ms) | Comes::Full(ms) | Comes::Banned(ms) | Comes::Hasty(ms)) = what;
+        // It takes a ms to come, and one to be told.
+        tape.wait(Duration::from_millis(*ms));
+        match what {
+            Comes::In(_) => tape.connect(client),
+            Comes::Unheard(_) => {
+                tape.push(client, Event::Connected { address: address(client) });
+                tape.push(client, Event::Reset);
+            }
+            Comes::Full(_) => tape.turned_away(client, "-- server full: at most 6 connections, try again later"),
+            Comes::Banned(_) => {
+                let there = "10.0.0.9".parse().expect("an address");
+                tape.history.keeping.push((tape.now, Keeping::Banned { ip: there }));
+                tape.wait(MILLISECOND);
+                tape.turned_away(client, "-- connections from your address are not let in here");
+                tape.history.keeping.push((tape.now, Keeping::Lifted { ip: there }));
+            }
+            Comes::Hasty(_) => tape.turned_away(client, TOO_FAST),
+        }
+    }
+    let history = from_one_address(tape.done());
+    let came = history.records.iter().filter_map(|record| match &record.event {
+        Event::Connected { address } => {
+            let ip = address.parse::<SocketAddr>().expect("an address").ip();
+            Some(Came { at: record.at, ip, client: record.client })
+        }
+        _ => None,
+    });
+    let facts = Facts { came: came.collect(), ..Facts::default() };
+    (history, facts)
+}
+
+/// As [`haste`], where those who come are trusted.
+fn haste_of_the_trusted(comes: &[Comes]) -> Doctored {
+    let (mut history, facts) = haste(comes);
+    history.rules.limits.trusted = vec!["10.0.0.9/32".parse().expect("a prefix")];
+    (history, facts)
+}
+
+fn haste_cases() -> Vec<(&'static str, Vec<Doctored>)> {
+    use Comes::{Banned, Full, Hasty, In, Unheard};
+    vec![
+        (
+            "only-the-hasty-are-refused",
+            vec![
+                haste(&[In(0), Hasty(0)]),
+                haste(&[In(0), In(0), Hasty(1100)]),
+                haste(&[Banned(0), In(0), Hasty(0)]),
+                haste(&[In(0), Unheard(0), In(1100), Hasty(1100)]),
+                // Who is refused does not count.
+                haste(&[In(0), In(0), Hasty(0), Hasty(0), Hasty(0), Hasty(1100)]),
+                haste_of_the_trusted(&[In(0), In(0), Hasty(0)]),
+                {
+                    let (mut history, facts) = haste(&[In(0), In(0), Hasty(0)]);
+                    history.rules.limits.connect_rate = None;
+                    (history, facts)
+                },
+                {
+                    // There were so many, but from elsewhere.
+                    let (mut history, mut facts) = haste(&[In(0), In(0), Hasty(0)]);
+                    history = from_elsewhere(history, |text| text.replace("10.0.0.9:5020", "10.0.0.8:5020"));
+                    let first = facts.came.iter_mut().find(|came| came.client == 20).expect("it came");
+                    first.ip = "10.0.0.8".parse().expect("an address");
+                    (history, facts)
+                },
+            ],
+        ),
+        (
+            "newcomers-keep-their-rate",
+            vec![
+                haste(&[In(0), In(0), In(0)]),
+                haste(&[In(0), In(0), In(900)]),
+                haste(&[In(0), Full(0), In(0)]),
+                haste(&[
+                    In(0),
+                    In(900),
+                    In(900),
+                    In(900),
+                    In(900),
+                    In(900),
+                    In(900),
+                    In(900),
+                    In(900),
+                    In(900),
+                    In(700),
+                ]),
+                haste(&[In(0), In(0), Hasty(0), In(0)]),
+            ],
+        ),
+    ]
+}
+
+#[test]
+fn good_rates_are_accepted() {
+    use Comes::{Banned, Full, Hasty, In, Unheard};
+    for good in [
+        haste(&[In(0), In(0), Hasty(0), Hasty(900), In(100), Hasty(0)]),
+        haste(&[In(0), Full(0), Hasty(0), In(1000)]),
+        haste(&[Banned(0), In(0), In(0), Hasty(0)]),
+        // Of who never heard it nobody knows whether it came in.
+        haste(&[In(0), Unheard(0), Hasty(0)]),
+        haste(&[In(0), Unheard(0), In(0)]),
+        haste(&[In(0); 1]),
+        haste(&[In(1000); 12]),
+        haste_of_the_trusted(&[In(0); 12]),
+    ] {
+        assert_good(&good.0, &good.1);
+    }
+    // Where nobody limits it, they come as they like.
+    let (mut history, facts) = haste(&[In(0); 12]);
+    history.rules.limits.connect_rate = None;
+    assert_good(&history, &facts);
+    // Whoever is trusted is told of by name, though all others are counted.
+    let mut tape = Tape::with_budget(0);
+    tape.history.rules.limits.trusted =
+        vec!["10.0.0.0/32".parse().expect("a prefix"), "10.0.0.9/32".parse().expect("one")];
+    tape.connect(1);
+    for client in [0, 9] {
+        tape.turn_if_due();
+        tape.push(client, Event::Connected { address: address(client) });
+        tape.tell(&format!("{} joined", address(client)), None);
+        tape.told(client, &format!("Welcome {}", address(client)));
+        let known = Known::ByName;
+        let who = address(client);
+        let member = Member { who, known, due: Vec::new(), missed: 0, is_reading: true, has_left: false };
+        tape.members.insert(client, member);
+        tape.connect(2 + client);
+    }
+    tape.say(0, "#0.0");
+    tape.end(9);
+    let history = tape.done();
+    assert_good(&history, &Facts::default());
+    assert_good(&history, &awake());
+}
+
 fn all_cases() -> Vec<(&'static str, Vec<Doctored>)> {
     let laws = [order_cases(), truth_cases(), bracket_cases(), end_cases(), number_cases()];
     [
@@ -2012,6 +2167,7 @@ fn all_cases() -> Vec<(&'static str, Vec<Doctored>)> {
         try_cases(),
         tls_cases(),
         guest_cases(),
+        haste_cases(),
     ]
     .concat()
 }

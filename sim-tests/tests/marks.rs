@@ -14,6 +14,7 @@ use sim_tests::marks::{MARKS, Table, marks};
 use sim_tests::network::Kind;
 use sim_tests::plan::{Act, Plan, What};
 use sim_tests::run;
+use unisono::limits::Rate;
 use unisono::{Lang, Limits, Who, Wire};
 
 const SEEDS: u64 = 400;
@@ -38,6 +39,7 @@ const RARE: &[&str] = &[
     "queue-full",
     "stop-connected",
     "third-life",
+    "trusted-hasty",
     "vanished-late",
     "who-sliced",
 ];
@@ -436,6 +438,35 @@ fn marks_of_guests_are_for_those_who_are_called_so() {
             .hears(A, &format!("-- name refused: this name would look like {words}\n"))
     };
     check("name-given", &refused("one that the server gives to who has none"), &refused("the server's own words"));
+}
+
+#[test]
+fn marks_of_haste_are_by_address() {
+    let came = |second: &str, trusted: &[&str]| {
+        let mut tape = Tape::new();
+        tape.history.rules.limits.connect_rate = Some(Rate { burst: 1, per_second: 1 });
+        tape.history.rules.limits.trusted = trusted.iter().map(|prefix| prefix.parse().expect("a prefix")).collect();
+        [C, 4].iter().fold(tape, |tape, client| {
+            let at = format!("{second}:{client}");
+            let tape = tape.connects(*client, &at).hears(*client, &format!("Welcome {at}\n"));
+            let others: Vec<Client> = (A..*client).collect();
+            tape.hear(&others, &format!("{at} joined\n"))
+        })
+    };
+    check("trusted-hasty", &came("10.0.0.1", &["10.0.0.1/32"]), &came("10.0.0.1", &[]));
+    assert!(!came("10.0.0.4", &["10.0.0.1/32"]).meets("trusted-hasty"));
+    let later = |address: &str| {
+        let mut tape = Tape::new();
+        tape.history.rules.limits.connect_rate = Some(Rate { burst: 1, per_second: 1 });
+        let refusal = "-- connecting too fast: at most 1 a second from each address, try again later\n";
+        let tape = tape.connects(C, "10.0.0.1:7").hears(C, refusal).event(C, Event::ReceivedEnd).wait(2000);
+        let tape = tape.connects(4, address).hears(4, &format!("Welcome {address}\n"));
+        tape.hear(&[A, B], &format!("{address} joined\n"))
+    };
+    let met = |tape: &Tape, mark| marks(&tape.plan, &tape.history, None, &BTreeMap::new()).contains_key(mark);
+    assert!(met(&later("10.0.0.1:8"), "refused-hasty"));
+    assert!(met(&later("10.0.0.1:8"), "came-after-haste"));
+    assert!(!met(&later("10.0.0.4:8"), "came-after-haste"));
 }
 
 #[test]

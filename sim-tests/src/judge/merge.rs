@@ -87,7 +87,7 @@ pub(super) struct Manner<'a> {
     pub(super) lang: Lang,
     /// Arrivals and departures may be counted instead of told by name.
     pub(super) may_count: bool,
-    /// Nobody is told of by name who is not heard of.
+    /// No stranger is told of by name who is not heard of.
     pub(super) names_nobody: bool,
     /// How often whoever keeps the server had something to say.
     pub(super) announced: usize,
@@ -165,7 +165,8 @@ impl Part {
             if told.is_none_or(|place| place + 1 > begin) {
                 let is_unseen = self.slot(begin - 1).is_none_or(|slot| slot.source == Source::Unseen);
                 let entered = self.entered.entry(index(begin - self.low)).or_default();
-                entered.push((number, is_unseen && told.is_none() && !manner.names_nobody));
+                let may_be_named = view.is_trusted || !manner.names_nobody;
+                entered.push((number, is_unseen && told.is_none() && may_be_named));
             }
         }
     }

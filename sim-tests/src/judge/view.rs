@@ -266,7 +266,7 @@ impl View {
                     _ => blame("asked-see-nothing", at, line, "it had not come in, and this is for who has"),
                 }
             } else if first {
-                let is_out = matches!(notice, Some(Told::NotLetIn | Told::Banned | Told::Removed));
+                let is_out = matches!(notice, Some(Told::NotLetIn | Told::Hasty | Told::Banned | Told::Removed));
                 self.is_refused = is_out;
                 self.refusal = notice.filter(|_| is_out);
                 self.is_told_removed = notice == Some(Told::Removed);
@@ -295,7 +295,7 @@ impl View {
                         | Told::PasswordLate,
                     ) => blame("asked-first", at, line, "it is not to say a password, or not any more"),
                     Some(Told::Removed) => self.is_told_removed = true,
-                    Some(Told::NotLetIn | Told::Banned) => {
+                    Some(Told::NotLetIn | Told::Hasty | Told::Banned) => {
                         blame("welcome-first", at, line, "a refusal does not come first");
                     }
                     None => blame("notices-are-known", at, line, "the server has no such notice"),

@@ -299,6 +299,8 @@ pub(super) enum Told {
     LineDeadline,
     /// The connection is not let in.
     NotLetIn,
+    /// It is not let in, as too many come from its address.
+    Hasty,
     /// It is not let in, as whoever keeps the server decided.
     Banned,
     /// Whoever keeps the server has removed it.
@@ -331,7 +333,7 @@ const NOTICES: &[(Told, bool, &str, &str)] = &[
     ),
     (Told::NotLetIn, true, "来自你的地址的连接太多：最多 # 个", "too many connections from your address: at most #"),
     (
-        Told::NotLetIn,
+        Told::Hasty,
         true,
         "连接得太频繁：每个地址每秒最多 # 次，请稍后再来",
         "connecting too fast: at most # a second from each address, try again later",

@@ -19,6 +19,7 @@ use unisono::totals::Event as Totalled;
 use unisono::{Listener, Room, client};
 
 use crate::history::{Client, Event, Record};
+use crate::judge::Came;
 
 /// What a read of a bare socket takes at most.
 const READ_BYTES: usize = 4096;
@@ -139,17 +140,29 @@ impl Notes {
         self.records.sort_by_key(|record| record.at);
     }
 
+    /// Whom the server has accepted, in this order, each with the client that it was.
+    fn clients(&self) -> impl Iterator<Item = (&Accepted, Client)> {
+        let mut clients: BTreeMap<&str, VecDeque<Client>> = BTreeMap::new();
+        for record in &self.records {
+            if let Event::Connected { address } = &record.event {
+                clients.entry(address).or_default().push_back(record.client);
+            }
+        }
+        self.accepted.iter().filter_map(move |accepted| {
+            let mine = clients.get_mut(&*accepted.peer.to_string())?;
+            Some((accepted, mine.pop_front()?))
+        })
+    }
+
     /// Which of those that were let in each client is, in its life of the server.
     pub(super) fn numbers(&self) -> BTreeMap<Client, u64> {
-        let mut accepted: BTreeMap<String, VecDeque<Option<u64>>> = BTreeMap::new();
-        for Accepted { peer, number, .. } in &self.accepted {
-            accepted.entry(peer.to_string()).or_default().push_back(*number);
-        }
-        let numbers = self.records.iter().filter_map(|record| match &record.event {
-            Event::Connected { address } => Some((record.client, accepted.get_mut(address)?.pop_front()??)),
-            _ => None,
-        });
-        numbers.collect()
+        self.clients().filter_map(|(accepted, client)| Some((client, accepted.number?))).collect()
+    }
+
+    /// Who came, and when.
+    pub(super) fn came(&self) -> Vec<Came> {
+        let clients = self.clients();
+        clients.map(|(accepted, client)| Came { at: accepted.at, ip: accepted.peer.ip(), client }).collect()
     }
 }
 
