@@ -62,9 +62,10 @@ pub struct Rules {
     /// Members are called by a number, not by their address.
     #[serde(default)]
     pub guests: bool,
-    /// Connections of one address at once, and a second. Then nobody is trusted, but perhaps the first host.
+    /// Connections of one address at once, and a second. Then nobody is trusted, but for the next.
     #[serde(default)]
     pub connect: Option<(u32, u32)>,
+    /// Where connections have a rate, the first host is trusted.
     #[serde(default)]
     pub trusts_first: bool,
 }
