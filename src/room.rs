@@ -1504,6 +1504,27 @@ mod tests {
     }
 
     #[test]
+    fn announcements_change_where_somebody_ends_their_periods() {
+        for (made, plain, changed, is_counted) in [
+            (Some(1), false, Some(0), true),
+            (Some(0), false, Some(1), false),
+            (Some(0), false, None, false),
+            (None, false, Some(0), false),
+            (Some(1), true, Some(0), false),
+        ] {
+            let limits = Limits { announcements: made, ..Limits::default() };
+            let room = Room::new(limits, Wire { plain, ..Wire::default() }).expect("limits that work");
+            room.change_limits(&Limits { announcements: changed, ..Limits::default() }).expect("they work, too");
+            let mut stranger = room.seat("10.0.0.1:1");
+            let Poll::Ready(Ok(mut turn)) = stranger.poll_turn(&mut Context::from_waker(Waker::noop())) else {
+                panic!("there is room")
+            };
+            stranger.enter_stranger(&mut turn).expect("it is open");
+            assert_eq!(room.tally().said_bytes == 0, is_counted, "{made:?} {plain} {changed:?}");
+        }
+    }
+
+    #[test]
     fn keeper_sees_who_is_there_and_from_where_slice_by_slice() {
         let room = room(session::Who::Address);
         let addr = |host| std::net::SocketAddr::from(([10, 0, 0, host], 1));

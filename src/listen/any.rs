@@ -223,6 +223,10 @@ mod tests {
         timeout(Duration::from_secs(10), talk(ours, theirs, holds)).await.expect("nothing hangs");
     }
 
+    fn greeted(any: &Any) -> Vec<(&'static str, u64)> {
+        any.counts().into_iter().map(|(kind, counts)| (kind, counts.greeted())).collect()
+    }
+
     /// Says things both ways, fills one of them, and ends.
     async fn talk(mut ours: AnyStream, theirs: impl AsyncRead + AsyncWrite, holds: bool) {
         tokio::pin!(theirs);
@@ -267,6 +271,7 @@ mod tests {
         let theirs = dial(&any).await;
         let (ours, peer) = any.accept().await.expect("one comes");
         assert_eq!(peer, theirs.local_addr().expect("it is bound").into());
+        assert_eq!(greeted(&any), [("proxy", 1)]);
         check(ours, theirs, false).await;
     }
 
@@ -290,6 +295,7 @@ mod tests {
         assert!(any.place().expect("it listens").ends_with(" within TLS"));
         let (client, theirs) = (papers.client(false), dial(&any).await);
         let (accepted, connected) = tokio::join!(any.accept(), client.connect("localhost", theirs));
+        assert_eq!(greeted(&any), [("proxy", 1), ("tls", 1)]);
         check(accepted.expect("one comes").0, connected.expect("they understand each other"), true).await;
     }
 
