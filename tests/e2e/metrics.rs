@@ -47,6 +47,18 @@ fn value<T: FromStr>(metrics: &str, name: &str) -> T {
     value.parse().unwrap_or_else(|_| panic!("{name} is {value:?}"))
 }
 
+/// The metrics once one of them is as `expected`: that a connection has ended is counted a little after others can notice it.
+fn metrics_once(addr: SocketAddr, name: &str, expected: u64) -> String {
+    let until = Instant::now() + DEADLINE;
+    loop {
+        let seen = metrics(addr);
+        if value::<u64>(&seen, name) == expected {
+            return seen;
+        }
+        assert!(Instant::now() < until, "{seen}");
+    }
+}
+
 #[test]
 fn metrics_count_what_happens() {
     let (server, addr) = watched();
@@ -61,15 +73,7 @@ fn metrics_count_what_happens() {
         anna.expect_echo(text);
         berta.expect_said(anna.who(), text);
     }
-    // That a connection has ended is counted a little after others are told.
-    let until = Instant::now() + DEADLINE;
-    let seen = loop {
-        let seen = metrics(addr);
-        if value::<u64>(&seen, "unisono_connections") == 2 {
-            break seen;
-        }
-        assert!(Instant::now() < until, "{seen}");
-    };
+    let seen = metrics_once(addr, "unisono_connections", 2);
     for (name, expected) in [
         ("unisono_members", 2),
         ("unisono_said_lines_total", 3),
@@ -125,7 +129,7 @@ fn what_becomes_of_greetings_is_counted_by_kind() {
     };
     ended("no header\n");
     ended("PROXY TCP4 192.0.2.7 192.0.2.1 5000 8000\r\nhello\n");
-    let seen = metrics(addr);
+    let seen = metrics_once(addr, "unisono_greetings_total{kind=\"proxy\",outcome=\"failed\"}", 1);
     for (outcome, expected) in [("through", 1), ("refused", 0), ("failed", 1), ("late", 0)] {
         let name = format!("unisono_greetings_total{{kind=\"proxy\",outcome=\"{outcome}\"}}");
         assert_eq!(value::<u64>(&seen, &name), expected, "{outcome}");
@@ -146,7 +150,7 @@ fn handshakes_that_fail_are_counted_apart_from_those_that_do_not() {
     stream.write_all(b"hello\n").expect("it takes this");
     stream.read_to_end(&mut Vec::new()).expect("it ends in order");
     drop(crate::tls::join(&server, &authority));
-    let seen = metrics(addr);
+    let seen = metrics_once(addr, "unisono_greetings_total{kind=\"tls\",outcome=\"failed\"}", 1);
     for (kind, outcome, expected) in [("tls", "failed", 1), ("tls", "through", 1), ("proxy", "through", 2)] {
         let name = format!("unisono_greetings_total{{kind=\"{kind}\",outcome=\"{outcome}\"}}");
         assert_eq!(value::<u64>(&seen, &name), expected, "{kind} {outcome}");
