@@ -463,10 +463,8 @@ fn marks_of_haste_are_by_address() {
         let tape = tape.connects(4, address).hears(4, &format!("Welcome {address}\n"));
         tape.hear(&[A, B], &format!("{address} joined\n"))
     };
-    let met = |tape: &Tape, mark| marks(&tape.plan, &tape.history, None, &BTreeMap::new()).contains_key(mark);
-    assert!(met(&later("10.0.0.1:8"), "refused-hasty"));
-    assert!(met(&later("10.0.0.1:8"), "came-after-haste"));
-    assert!(!met(&later("10.0.0.4:8"), "came-after-haste"));
+    assert!(later("10.0.0.1:8").meets("refused-hasty"));
+    check("came-after-haste", &later("10.0.0.1:8"), &later("10.0.0.4:8"));
 }
 
 #[test]
